@@ -1,0 +1,3 @@
+//! The `gatewright` binary; its commands come with the process.
+
+fn main() {}
