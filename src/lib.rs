@@ -2,3 +2,10 @@
 //!
 //! The rooms, in the direction in which they depend on each other, are listed in `docs/architecture.md`.
 
+pub mod body;
+pub mod clock;
+pub mod digest;
+pub mod fault;
+pub mod limits;
+pub mod path;
+pub mod secret;

@@ -1,0 +1,345 @@
+//! Message bodies: empty, held in memory, or streaming with their limits enforced on the run.
+//!
+//! A streamed body counts its bytes, its silences and its rate while it is read, and remembers what
+//! ended it: the one who forwards it learns from [`Ending`] whether the sender was at fault.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::clock::wheel::{Timer, Wheel};
+use crate::limits::BODY_RATE_GRACE;
+
+/// The body of a request or a response.
+#[derive(Default)]
+pub enum Body {
+    #[default]
+    Empty,
+    /// Whole, in memory; can be read and sent any number of times.
+    Buffered(Bytes),
+    /// Still arriving; can be read or sent once.
+    Stream(Box<Inbound>),
+    /// Streamed away: a later read is `body.gone`.
+    Gone,
+}
+
+/// Why a streamed body ended before its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// More bytes than the limit allows.
+    TooLarge { limit: u64 },
+    /// Silent for too long, or slower than the lowest rate.
+    Timeout,
+    /// The sender broke off or framed it wrongly.
+    Broken(String),
+    /// It had been sent away before.
+    Gone,
+}
+
+impl std::fmt::Display for BodyFault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BodyFault::TooLarge { limit } => write!(out, "body larger than {limit} bytes"),
+            BodyFault::Timeout => write!(out, "body arrived too slowly"),
+            BodyFault::Broken(why) => write!(out, "body broken off: {why}"),
+            BodyFault::Gone => write!(out, "body was already sent away"),
+        }
+    }
+}
+
+impl std::error::Error for BodyFault {}
+
+/// How much of a streamed body came and how it ended, shared with whoever forwarded it.
+#[derive(Clone, Default)]
+pub struct Ending(Rc<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    fault: Cell<Option<BodyFault>>,
+    bytes: Cell<u64>,
+}
+
+impl Ending {
+    /// The fault of the sender, if there was one.
+    pub fn fault(&self) -> Option<BodyFault> {
+        let fault = self.0.fault.take();
+        self.0.fault.set(fault.clone());
+        fault
+    }
+
+    /// Bytes that the sender has delivered so far; what it declared and nobody read does not count.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+}
+
+/// What a streamed body may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    pub bytes: u64,
+    pub idle: Duration,
+    /// Bytes per second below which it is given up; 0 for none.
+    pub rate: u64,
+}
+
+/// A body on its way in from a client or an upstream.
+pub struct Inbound {
+    incoming: Incoming,
+    limits: BodyLimits,
+    timer: Timer,
+    armed: bool,
+    started: Option<std::time::Instant>,
+    ending: Ending,
+}
+
+impl Inbound {
+    /// Takes a body that hyper is receiving.
+    pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
+        Inbound { incoming, limits, timer: wheel.timer(), armed: false, started: None, ending: Ending::default() }
+    }
+
+    /// How it ends, readable after it was given away.
+    pub fn ending(&self) -> Ending {
+        self.ending.clone()
+    }
+
+    /// Tightens the limit of bytes; it can never be widened.
+    pub fn tighten(&mut self, bytes: u64) {
+        self.limits.bytes = self.limits.bytes.min(bytes);
+    }
+
+    /// Bytes it says it has, when the sender declared them.
+    pub fn declared(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.ending.0.fault.set(Some(fault.clone()));
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn too_slow(&self) -> bool {
+        let Some(started) = self.started else { return false };
+        let elapsed = started.elapsed();
+        elapsed > BODY_RATE_GRACE && self.ending.bytes() < self.limits.rate.saturating_mul(elapsed.as_secs())
+    }
+}
+
+impl HttpBody for Inbound {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = self.get_mut();
+        loop {
+            match Pin::new(&mut this.incoming).poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => return this.fail(BodyFault::Broken(error.to_string())),
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers are dropped: they could smuggle fields past the policy (RFC 9110 §6.5).
+                    let Ok(data) = frame.into_data() else { continue };
+                    this.armed = false;
+                    let read = this.ending.bytes() + data.len() as u64;
+                    this.ending.0.bytes.set(read);
+                    if read > this.limits.bytes {
+                        return this.fail(BodyFault::TooLarge { limit: this.limits.bytes });
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Poll::Pending => {
+                    if !this.armed {
+                        this.armed = true;
+                        this.started.get_or_insert_with(std::time::Instant::now);
+                        this.timer.set(this.limits.idle);
+                    }
+                    if this.timer.poll_expired(cx).is_ready() || this.too_slow() {
+                        return this.fail(BodyFault::Timeout);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Body {
+    /// Bytes in memory, if it is held or empty.
+    pub fn held(&self) -> Option<&Bytes> {
+        static NOTHING: Bytes = Bytes::new();
+        match self {
+            Body::Empty => Some(&NOTHING),
+            Body::Buffered(bytes) => Some(bytes),
+            Body::Stream(_) | Body::Gone => None,
+        }
+    }
+
+    /// Size where it is known: held, or declared by the sender.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Body::Empty => Some(0),
+            Body::Buffered(bytes) => Some(bytes.len() as u64),
+            Body::Stream(inbound) => inbound.declared(),
+            Body::Gone => None,
+        }
+    }
+
+    /// Reads a streamed body to its end, at most `limit` bytes, and holds it. Where that fails or is given
+    /// up on the way the body is gone: nobody may take the rest of it for the whole.
+    pub async fn buffer(&mut self, limit: u64) -> Result<(), BodyFault> {
+        match self {
+            Body::Empty => return Ok(()),
+            Body::Buffered(bytes) if bytes.len() as u64 <= limit => return Ok(()),
+            Body::Buffered(_) => return Err(BodyFault::TooLarge { limit }),
+            Body::Gone | Body::Stream(_) => {}
+        }
+        let Body::Stream(mut inbound) = std::mem::replace(self, Body::Gone) else { return Err(BodyFault::Gone) };
+        if inbound.declared().is_some_and(|size| size > limit) {
+            return Err(BodyFault::TooLarge { limit });
+        }
+        inbound.tighten(limit);
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *inbound).poll_frame(cx)).await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if first.is_empty() {
+                first = data;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        *self = Body::Buffered(if rest.is_empty() { first } else { rest.freeze() });
+        Ok(())
+    }
+
+    /// Gives the body to be sent. A held body can be given again; a streamed one is gone afterwards.
+    pub fn give(&mut self) -> Result<Body, BodyFault> {
+        match self {
+            Body::Empty => Ok(Body::Empty),
+            Body::Buffered(bytes) => Ok(Body::Buffered(bytes.clone())),
+            Body::Gone => Err(BodyFault::Gone),
+            Body::Stream(_) => Ok(std::mem::replace(self, Body::Gone)),
+        }
+    }
+}
+
+/// What holds on until the last byte of a body has been handed to the connection, or it was given up.
+pub trait Hold {
+    /// `bytes` more were handed over.
+    fn sent(&mut self, bytes: usize);
+    /// The body ended as its framing promised. Not called when the receiver left or the sender broke off.
+    fn complete(&mut self);
+}
+
+/// A body on its way out to an upstream or a client.
+pub struct Outgoing {
+    body: Body,
+    hold: Option<Box<dyn Hold>>,
+}
+
+impl Outgoing {
+    /// A body that nobody waits for.
+    pub fn new(body: Body) -> Outgoing {
+        Outgoing { body, hold: None }
+    }
+
+    /// A body that keeps `hold` until it has been sent or dropped.
+    pub fn held_by(body: Body, hold: Box<dyn Hold>) -> Outgoing {
+        let mut outgoing = Outgoing { body, hold: Some(hold) };
+        // hyper never asks a body for frames that says from the start that it has none.
+        if outgoing.is_end_stream() {
+            outgoing.finished();
+        }
+        outgoing
+    }
+
+    fn finished(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            hold.complete();
+        }
+    }
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.body {
+            Body::Empty => Poll::Ready(None),
+            Body::Gone => Poll::Ready(Some(Err(BodyFault::Gone))),
+            Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
+        };
+        match &frame {
+            Poll::Ready(None) => this.finished(),
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(hold) = &mut this.hold {
+                    hold.sent(bytes);
+                }
+                // hyper asks no further once the declared length was handed over.
+                if this.is_end_stream() {
+                    this.finished();
+                }
+            }
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Body::Empty => true,
+            Body::Buffered(bytes) => bytes.is_empty(),
+            Body::Stream(inbound) => inbound.is_end_stream(),
+            Body::Gone => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(inbound) => inbound.size_hint(),
+            Body::Gone => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_body_can_be_given_twice() {
+        let mut body = Body::Buffered(Bytes::from_static(b"abc"));
+        assert_eq!(body.give().unwrap().held().unwrap(), "abc");
+        assert_eq!(body.give().unwrap().size(), Some(3));
+    }
+
+    #[test]
+    fn a_body_that_is_gone_says_so() {
+        let mut body = Body::Gone;
+        assert!(matches!(body.give(), Err(BodyFault::Gone)));
+        assert!(body.held().is_none());
+    }
+}

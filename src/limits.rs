@@ -1,0 +1,71 @@
+//! Every bound on what a client or an upstream may make the gateway hold, by the name operators use.
+//!
+//! `gateway.yaml: limits` overrides them one by one; a policy can only tighten them (`limit_size`).
+//! The reasons stand beside the defaults; what happens past a bound is a fault code, never a surprise.
+
+use std::time::Duration;
+
+/// Bounds of one gateway process. Sizes are bytes, times are durations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Request line and header fields together (`431 request.head_too_large`).
+    pub head: usize,
+    /// Request target (`414 request.url_too_long`).
+    pub url: usize,
+    /// Number of header fields (`431 request.too_many_headers`).
+    pub headers: usize,
+    /// One header field, name and value (`431 request.header_too_large`).
+    pub header: usize,
+    /// A body that a step has to see whole (`413 body.too_large`).
+    pub body_buffered: u64,
+    /// A body that streams through (`413 body.too_large`).
+    pub body_streamed: u64,
+    /// Time for a client to send one request head (`408`, connection closed).
+    pub head_time: Duration,
+    /// Longest silence inside a body (`408 body.timeout`).
+    pub body_idle: Duration,
+    /// Slowest body, bytes per second, judged after [`BODY_RATE_GRACE`] (`408 body.timeout`).
+    pub body_rate: u64,
+    /// One request from its head to the head of its answer, the pipeline and `on_fault` together, which has
+    /// a second at least (`504 deadline.exceeded`). Writing the answer is not in it: a client that reads
+    /// slowly is bounded by `body_idle` for each write.
+    pub request_time: Duration,
+    /// Idle time of a client connection between two requests.
+    pub keep_alive: Duration,
+    /// Requests on one client connection before it is closed.
+    pub requests_per_connection: u64,
+    /// Client connections of the whole process.
+    pub connections: usize,
+    /// Client connections from one address.
+    pub connections_per_client: usize,
+    /// Requests in flight in the whole process (above: `503 gateway.busy`).
+    pub in_flight: usize,
+    /// Nesting of a JSON text (`json.too_deep`).
+    pub json_depth: usize,
+}
+
+/// A body is judged by its rate only after this time, so that a slow start is forgiven.
+pub const BODY_RATE_GRACE: Duration = Duration::from_secs(10);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head: 32 * 1024,
+            url: 8 * 1024,
+            headers: 100,
+            header: 8 * 1024,
+            body_buffered: 1024 * 1024,
+            body_streamed: 10 * 1024 * 1024,
+            head_time: Duration::from_secs(10),
+            body_idle: Duration::from_secs(30),
+            body_rate: 500,
+            request_time: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(60),
+            requests_per_connection: 1000,
+            connections: 10_000,
+            connections_per_client: 256,
+            in_flight: 4096,
+            json_depth: 64,
+        }
+    }
+}
