@@ -9,3 +9,4 @@ pub mod fault;
 pub mod limits;
 pub mod path;
 pub mod secret;
+pub mod source;
