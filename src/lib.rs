@@ -2,6 +2,7 @@
 //!
 //! The rooms, in the direction in which they depend on each other, are listed in `docs/architecture.md`.
 
+pub mod audit;
 pub mod body;
 pub mod clock;
 pub mod digest;
@@ -10,3 +11,4 @@ pub mod limits;
 pub mod path;
 pub mod secret;
 pub mod source;
+pub mod store;

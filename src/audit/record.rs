@@ -1,0 +1,199 @@
+//! The record of one request and its JSON line.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+/// How much attention a record asks for. Steps only raise it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    #[default]
+    Info,
+    Warning,
+    Severe,
+}
+
+impl Level {
+    /// The word in the record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Severe => "severe",
+        }
+    }
+}
+
+/// What was sent upstream.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub target: Arc<str>,
+    pub status: Option<u16>,
+    pub attempts: u32,
+    pub latency_ms: u64,
+}
+
+/// Everything that is recorded of one request.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub time: Option<Timestamp>,
+    pub request_id: String,
+    pub listener: Option<Arc<str>>,
+    pub service: Option<Arc<str>>,
+    pub snapshot: Option<Arc<str>>,
+    pub client_ip: Option<IpAddr>,
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    pub status: u16,
+    /// `sent`, `denied`, `broken` or `gone` (the client left first); `pending` in a record that was required
+    /// before the answer.
+    pub outcome: &'static str,
+    pub fault: Option<String>,
+    /// Cause of a fault, for the operator only.
+    pub detail: Option<String>,
+    pub step: Option<Arc<str>>,
+    pub scheme: Option<&'static str>,
+    pub subject: Option<Arc<str>>,
+    pub client: Option<Arc<str>>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub duration_us: u64,
+    pub upstream: Option<Upstream>,
+    /// Set by `audit` steps.
+    pub level: Level,
+    pub message: Option<String>,
+    pub fields: Vec<(Arc<str>, Json)>,
+}
+
+impl Record {
+    /// Appends the record as one JSON line.
+    pub fn write_line(&self, out: &mut String) {
+        let mut line = Line { out, first: true };
+        line.out.push('{');
+        if let Some(time) = self.time {
+            line.text("time", &time.to_string());
+        }
+        line.text("request_id", &self.request_id);
+        line.optional("service", self.service.as_deref());
+        line.optional("snapshot", self.snapshot.as_deref());
+        line.optional("listener", self.listener.as_deref());
+        if let Some(ip) = self.client_ip {
+            line.text("client_ip", &ip.to_string());
+        }
+        line.text("method", &self.method);
+        line.text("host", &self.host);
+        line.text("path", &self.path);
+        line.number("status", u64::from(self.status));
+        line.text("outcome", self.outcome);
+        line.optional("fault", self.fault.as_deref());
+        line.optional("detail", self.detail.as_deref());
+        line.optional("step", self.step.as_deref());
+        line.optional("auth_scheme", self.scheme);
+        line.optional("subject", self.subject.as_deref());
+        line.optional("client", self.client.as_deref());
+        line.number("bytes_in", self.bytes_in);
+        line.number("bytes_out", self.bytes_out);
+        line.number("duration_us", self.duration_us);
+        if let Some(upstream) = &self.upstream {
+            line.text("upstream", &upstream.target);
+            if let Some(status) = upstream.status {
+                line.number("upstream_status", u64::from(status));
+            }
+            line.number("upstream_attempts", u64::from(upstream.attempts));
+            line.number("upstream_ms", upstream.latency_ms);
+        }
+        line.text("level", self.level.word());
+        line.optional("message", self.message.as_deref());
+        if !self.fields.is_empty() {
+            line.key("fields");
+            let fields: serde_json::Map<String, Json> =
+                self.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+            let _ = write!(line.out, "{}", Json::Object(fields));
+        }
+        line.out.push_str("}\n");
+    }
+}
+
+struct Line<'a> {
+    out: &'a mut String,
+    first: bool,
+}
+
+impl Line<'_> {
+    fn key(&mut self, name: &str) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(',');
+        }
+        self.out.push('"');
+        self.out.push_str(name);
+        self.out.push_str("\":");
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.key(name);
+        write_json_text(value, self.out);
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.key(name);
+        self.out.push_str(itoa::Buffer::new().format(value));
+    }
+}
+
+/// A JSON string: quotes, backslashes and all control characters escaped, so that no value forges a line.
+pub fn write_json_text(value: &str, out: &mut String) {
+    out.push('"');
+    // Nearly every text is plain; what is not goes character by character.
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.push_str(value);
+        out.push('"');
+        return;
+    }
+    for character in value.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_json_whatever_the_client_sent() {
+        let record = Record {
+            request_id: "r1".into(),
+            path: "/a\"b\\\n\u{1}\u{9b}".into(),
+            outcome: "denied",
+            fields: vec![("tenant".into(), Json::Null)],
+            ..Record::default()
+        };
+        let mut line = String::new();
+        record.write_line(&mut line);
+        assert_eq!(line.matches('\n').count(), 1);
+        let json: Json = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["path"], "/a\"b\\\n\u{1}\u{9b}");
+        assert!(json["fields"]["tenant"].is_null());
+        assert!(json.get("upstream").is_none());
+    }
+}
