@@ -7,6 +7,7 @@ pub mod body;
 pub mod clock;
 pub mod digest;
 pub mod fault;
+pub mod identity;
 pub mod limits;
 pub mod path;
 pub mod secret;
