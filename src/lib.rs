@@ -13,3 +13,4 @@ pub mod path;
 pub mod secret;
 pub mod source;
 pub mod store;
+pub mod upstream;

@@ -1,0 +1,292 @@
+//! One connection to an upstream, from handshake to close (RFC 9112 §9).
+//!
+//! hyper's connection runs in a task of its own; the same task gives the connection back to its lane
+//! once both messages of an exchange are through, closes it when it was idle for too long, and ends
+//! it when an exchange took too long. So a call arms timers that exist already, and nothing sweeps.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::PoolLimits;
+use super::pool::{Lane, Place};
+use super::socket::Socket;
+use crate::body::{Body, BodyFault};
+use crate::clock::wheel::{Timer, Wheel};
+
+/// Status line and fields of an answer together, bytes; hyper allows 100 fields by itself.
+pub(super) const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A call is using it and has no answer yet.
+    Asked,
+    /// The head of the answer is here; bodies may still be on their way.
+    Answered,
+    Idle,
+}
+
+/// Which bound of an exchange was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    FirstByte,
+    Total,
+}
+
+/// One connection, shared by its task, its lane while idle, and the call that uses it.
+pub(super) struct Line {
+    sender: RefCell<Option<SendRequest<RequestBody>>>,
+    stage: Cell<Stage>,
+    lane: Rc<Lane>,
+    pub(super) peer: IpAddr,
+    limits: Cell<PoolLimits>,
+    /// Asked: until the first byte. Idle: until it is closed.
+    phase: Timer,
+    /// Until the last byte of the answer.
+    total: Timer,
+    first_byte: Cell<Duration>,
+    body_sent: Cell<bool>,
+    spoiled: Cell<bool>,
+    /// Whether a byte arrived since the request was given to it.
+    heard: Cell<bool>,
+    /// Whether the socket took less than it was offered.
+    pub(super) backlog: Cell<bool>,
+    pub(super) expired: Cell<Option<Expired>>,
+}
+
+impl Line {
+    /// Starts HTTP/1.1 on a connected stream. `place` is what it occupies in its lane.
+    pub(super) async fn start(
+        stream: TcpStream,
+        peer: IpAddr,
+        place: Place,
+        wheel: &Wheel,
+    ) -> Result<Rc<Line>, hyper::Error> {
+        let line = Rc::new(Line {
+            sender: RefCell::new(None),
+            stage: Cell::new(Stage::Asked),
+            lane: place.lane().clone(),
+            peer,
+            limits: Cell::new(PoolLimits::default()),
+            phase: wheel.timer(),
+            total: wheel.timer(),
+            first_byte: Cell::new(Duration::ZERO),
+            body_sent: Cell::new(false),
+            spoiled: Cell::new(false),
+            heard: Cell::new(false),
+            backlog: Cell::new(false),
+            expired: Cell::new(None),
+        });
+        let io = TokioIo::new(Socket::new(stream, line.clone()));
+        let (sender, connection) =
+            Builder::new().max_header_size(ANSWER_HEAD_BYTES).max_buf_size(ANSWER_HEAD_BYTES).handshake(io).await?;
+        line.sender.replace(Some(sender));
+        tokio::task::spawn_local(Driver { connection, line: line.clone(), _place: place });
+        Ok(line)
+    }
+
+    /// Gives it a request. Whoever drops the future closes the connection.
+    pub(super) fn ask(
+        self: &Rc<Self>,
+        request: Request<Body>,
+        limits: PoolLimits,
+        first_byte: Duration,
+        total: Duration,
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+        self.stage.set(Stage::Asked);
+        self.limits.set(limits);
+        self.heard.set(false);
+        self.backlog.set(false);
+        self.first_byte.set(first_byte);
+        self.phase.set(first_byte);
+        self.total.set(total);
+        self.body_sent.set(request.body().held().is_some());
+        let line = self.clone();
+        let sent = match self.sender.borrow_mut().as_mut() {
+            Some(sender) => Ok(sender.try_send_request(request.map(|body| RequestBody { body, line }))),
+            None => Err(Unanswered::Unsent(Box::new(request))),
+        };
+        async move { sent?.await.map_err(Unanswered::from) }
+    }
+
+    /// The head of the answer arrived.
+    pub(super) fn answered(self: &Rc<Self>) {
+        self.phase.clear();
+        self.stage.set(Stage::Answered);
+        self.settle();
+    }
+
+    /// A byte of the answer arrived.
+    pub(super) fn hears(&self) {
+        // An upstream that does not wait for the request may take its rest for another one. That an
+        // unasked 1xx costs the connection too is a price worth paying.
+        if !self.heard.replace(true) && (!self.body_sent.get() || self.backlog.get()) {
+            self.spoil();
+        }
+    }
+
+    /// Whether a byte of the answer arrived.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.get()
+    }
+
+    /// It carries no further exchange after this one.
+    pub(super) fn spoil(&self) {
+        self.spoiled.set(true);
+    }
+
+    /// Whether a request can be given to it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.borrow().as_ref().is_some_and(SendRequest::is_ready)
+    }
+
+    /// Closes it as soon as its task runs; only while it is idle.
+    pub(super) fn close(&self) {
+        self.sender.take();
+    }
+
+    /// Gives it back once the exchange is through.
+    fn settle(self: &Rc<Self>) {
+        if self.stage.get() != Stage::Answered || !self.is_ready() {
+            return;
+        }
+        self.stage.set(Stage::Idle);
+        self.total.clear();
+        let limits = self.limits.get();
+        if self.spoiled.get() || !self.lane.give_back(self, limits.max_idle) {
+            return self.close();
+        }
+        self.phase.set(limits.idle);
+    }
+
+    fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.total.poll_expired(cx).is_ready() {
+            self.expired.set(Some(Expired::Total));
+            return Poll::Ready(());
+        }
+        if self.phase.poll_expired(cx).is_ready() {
+            self.expired.set(Some(Expired::FirstByte));
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// The request body moved on: from now the upstream is being waited for, or the client.
+    fn body_moved(&self, waits_for_client: bool) {
+        if self.stage.get() != Stage::Asked {
+            return;
+        }
+        if waits_for_client {
+            self.phase.clear(); // the body has its own bound on silence
+        } else {
+            self.phase.set(self.first_byte.get());
+        }
+    }
+}
+
+/// No answer came.
+pub(super) enum Unanswered {
+    /// Not one byte of the request was sent: here it is again.
+    Unsent(Box<Request<Body>>),
+    Broken(hyper::Error),
+}
+
+impl From<TrySendError<Request<RequestBody>>> for Unanswered {
+    fn from(mut refused: TrySendError<Request<RequestBody>>) -> Unanswered {
+        match refused.take_message() {
+            Some(request) => Unanswered::Unsent(Box::new(request.map(|body| body.body))),
+            None => Unanswered::Broken(refused.into_error()),
+        }
+    }
+}
+
+/// The task of one connection.
+struct Driver {
+    connection: Connection<TokioIo<Socket>, RequestBody>,
+    line: Rc<Line>,
+    _place: Place,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let was_behind = self.line.backlog.get();
+            if Pin::new(&mut self.connection).poll(cx).is_ready() {
+                return Poll::Ready(()); // errors reached the call or the body already
+            }
+            // After a flush that had to wait, hyper does not look by itself whether the exchange is through.
+            if !was_behind || self.line.backlog.get() {
+                break;
+            }
+        }
+        self.line.settle();
+        self.line.poll_expired(cx)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.line.lane.forget(&self.line);
+        self.line.close();
+    }
+}
+
+/// A request body on its way out, which tells its connection how far it came.
+pub(super) struct RequestBody {
+    body: Body,
+    line: Rc<Line>,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.body {
+            Body::Empty => Poll::Ready(None),
+            Body::Gone => Poll::Ready(Some(Err(BodyFault::Gone))),
+            Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
+        };
+        this.line.body_moved(frame.is_pending());
+        if matches!(frame, Poll::Ready(None)) || this.is_end_stream() {
+            this.line.body_sent.set(true);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Body::Empty => true,
+            Body::Buffered(bytes) => bytes.is_empty(),
+            Body::Stream(inbound) => inbound.is_end_stream(),
+            Body::Gone => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(inbound) => inbound.size_hint(),
+            Body::Gone => SizeHint::default(),
+        }
+    }
+}

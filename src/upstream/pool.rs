@@ -1,0 +1,201 @@
+//! The connections of one worker, kept by origin (RFC 9112 §9.3).
+//!
+//! Nothing is shared with other workers: no lock and no wake-up across threads stands in a request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::address::Addresses;
+use super::budget::RetryBudget;
+use super::connect::{connect, within};
+use super::line::Line;
+use super::origin::Origin;
+use super::{PoolLimits, SendError};
+use crate::clock::Clock;
+use crate::clock::wheel::Wheel;
+
+/// The pool of one worker.
+pub struct Pool {
+    pub(super) wheel: Wheel,
+    pub(super) clock: Clock,
+    /// For destinations without an upstream of their own.
+    pub(super) budget: RetryBudget,
+    lanes: Rc<Lanes>,
+}
+
+type Lanes = RefCell<HashMap<Arc<Origin>, Rc<Lane>>>;
+
+/// All connections of a worker to one origin.
+pub(super) struct Lane {
+    origin: Arc<Origin>,
+    /// The most recently used is last, and taken first: the others age and are closed.
+    idle: RefCell<Vec<Rc<Line>>>,
+    /// Connections that exist or are being opened.
+    open: Cell<usize>,
+    waiting: Cell<usize>,
+    freed: Notify,
+    lanes: Weak<Lanes>,
+}
+
+/// A connection's place in its lane, free again when dropped.
+pub(super) struct Place(Rc<Lane>);
+
+/// What a call wants of a connection.
+pub(super) struct Wanted<'a> {
+    pub(super) origin: &'a Arc<Origin>,
+    pub(super) limits: PoolLimits,
+    pub(super) addresses: &'a Addresses,
+    /// Bound on waiting and connecting.
+    pub(super) time: Duration,
+    /// Not one that was used before.
+    pub(super) fresh: bool,
+}
+
+impl Pool {
+    /// An empty pool. It must be used inside a runtime with local tasks while `wheel` turns.
+    pub fn new(wheel: Wheel, clock: Clock) -> Pool {
+        Pool { wheel, clock, budget: RetryBudget::default(), lanes: Rc::default() }
+    }
+
+    /// Connections that wait for a call.
+    pub fn idle(&self) -> usize {
+        self.lanes.borrow().values().map(|lane| lane.idle.borrow().len()).sum()
+    }
+
+    /// Whether it has neither connections nor calls that wait for one.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.borrow().is_empty()
+    }
+
+    /// Closes the connections that wait for a call.
+    pub fn close_idle(&self) {
+        for lane in self.lanes.borrow().values() {
+            for line in lane.idle.take() {
+                line.close();
+            }
+        }
+    }
+
+    fn lane(&self, origin: &Arc<Origin>) -> Rc<Lane> {
+        if let Some(lane) = self.lanes.borrow().get(origin) {
+            return lane.clone();
+        }
+        let lane = Rc::new(Lane {
+            origin: origin.clone(),
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            waiting: Cell::new(0),
+            freed: Notify::new(),
+            lanes: Rc::downgrade(&self.lanes),
+        });
+        self.lanes.borrow_mut().insert(origin.clone(), lane.clone());
+        lane
+    }
+
+    /// A connection to ask, and whether it was used before.
+    pub(super) async fn line(&self, wanted: Wanted<'_>) -> Result<(Rc<Line>, bool), SendError> {
+        let lane = self.lane(wanted.origin);
+        if !wanted.fresh
+            && let Some(line) = lane.take_idle(wanted.addresses)
+        {
+            return Ok((line, true));
+        }
+        let deadline = self.wheel.timer();
+        deadline.set(wanted.time);
+        while wanted.limits.max > 0 && lane.open.get() >= wanted.limits.max {
+            match lane.take_idle(wanted.addresses) {
+                Some(line) if wanted.fresh => line.close(), // makes room once its task has run
+                Some(line) => return Ok((line, true)),
+                None => {}
+            }
+            if within(&deadline, lane.wait()).await.is_none() {
+                return Err(SendError::Busy);
+            }
+        }
+        let place = Place::take(lane);
+        let stream = connect(&self.wheel, wanted.origin, wanted.addresses, &deadline, wanted.time).await?;
+        let refused = |error: &dyn std::fmt::Display| SendError::Connect(format!("{}: {error}", wanted.origin));
+        let peer = stream.peer_addr().map_err(|error| refused(&error))?.ip();
+        let line = Line::start(stream, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
+        Ok((line, false))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close_idle();
+    }
+}
+
+impl Lane {
+    fn take_idle(&self, allowed: &Addresses) -> Option<Rc<Line>> {
+        let mut idle = self.idle.borrow_mut();
+        let newest = idle.iter().rposition(|line| line.is_ready() && allowed.allow(line.peer))?;
+        Some(idle.remove(newest))
+    }
+
+    /// Takes a connection back; false if it is not wanted any more.
+    pub(super) fn give_back(&self, line: &Rc<Line>, max_idle: usize) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= max_idle || self.lanes.strong_count() == 0 {
+            return false;
+        }
+        idle.push(line.clone());
+        self.wake_one();
+        true
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&self, line: &Rc<Line>) {
+        self.idle.borrow_mut().retain(|idle| !Rc::ptr_eq(idle, line));
+    }
+
+    async fn wait(&self) {
+        struct Waiting<'a>(&'a Cell<usize>);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get().saturating_sub(1));
+            }
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        let _waiting = Waiting(&self.waiting);
+        self.freed.notified().await;
+    }
+
+    fn wake_one(&self) {
+        if self.waiting.get() > 0 {
+            self.freed.notify_one();
+        }
+    }
+}
+
+impl Place {
+    fn take(lane: Rc<Lane>) -> Place {
+        lane.open.set(lane.open.get() + 1);
+        Place(lane)
+    }
+
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let lane = &self.0;
+        lane.open.set(lane.open.get().saturating_sub(1));
+        lane.wake_one();
+        // Origins that a variable names must not pile up.
+        if lane.open.get() == 0
+            && lane.waiting.get() == 0
+            && let Some(lanes) = lane.lanes.upgrade()
+        {
+            lanes.borrow_mut().remove(&lane.origin);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The course of one call: choose a target, get a connection, ask, judge, perhaps again.
+
+use std::error::Error;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::budget::RetryBudget;
+use super::fields::{clean_answer, frame_request};
+use super::line::{Expired, Line, Unanswered};
+use super::origin::Origin;
+use super::pool::{Pool, Wanted};
+use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError};
+use crate::body::{Body, BodyFault, Inbound};
+
+/// Longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A failed attempt.
+struct Failure {
+    error: SendError,
+    sent: Sent,
+}
+
+/// How far the request had come when the attempt failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Not a byte of it.
+    Nothing,
+    /// The connection broke without one byte of answer.
+    Unanswered,
+    /// The connection broke inside the answer's head.
+    HalfAnswered,
+    /// What happened will not get better by trying again.
+    Final,
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Failure {
+        Failure { error, sent: Sent::Final }
+    }
+}
+
+/// What one attempt needs to know beside the call.
+struct Attempt<'a> {
+    origin: &'a Arc<Origin>,
+    limits: PoolLimits,
+    started_ms: u64,
+    number: u32,
+    /// The request must survive the attempt, because another may follow.
+    keep: bool,
+}
+
+impl Destination {
+    fn choose(&self, now_ms: u64, tried: &[usize]) -> Result<(Arc<Origin>, usize), SendError> {
+        match self {
+            Destination::Origin(origin) => Ok((origin.clone(), 0)),
+            Destination::Upstream(upstream) => {
+                let (index, target) = upstream.choose(now_ms, tried).ok_or(SendError::NoTarget)?;
+                Ok((target.origin.clone(), index))
+            }
+        }
+    }
+
+    fn limits(&self) -> PoolLimits {
+        match self {
+            Destination::Origin(_) => PoolLimits::default(),
+            Destination::Upstream(upstream) => upstream.pool,
+        }
+    }
+
+    fn note(&self, index: usize, now_ms: u64, result: &Result<Answer, Failure>) {
+        let Destination::Upstream(upstream) = self else { return };
+        match result {
+            Ok(answer) if !matches!(answer.status.as_u16(), 502..=504) => upstream.succeeded(index),
+            // Not the target's doing.
+            Err(Failure { error: SendError::RequestBody(_) | SendError::TimeoutTotal | SendError::Busy, .. }) => {}
+            Ok(_) | Err(_) => upstream.failed(index, now_ms),
+        }
+    }
+}
+
+impl Call {
+    fn is_idempotent(&self) -> bool {
+        let methods = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE];
+        methods.contains(&self.method)
+    }
+
+    fn set_host(&mut self, origin: &Origin) {
+        let value = match &self.host {
+            HostHeader::Literal(value) => value,
+            HostHeader::Client => self.client_host.as_ref().unwrap_or(origin.authority()),
+            HostHeader::Upstream => origin.authority(),
+        };
+        self.headers.insert(HOST, value.clone());
+    }
+}
+
+impl Pool {
+    /// Sends the call. Dropping the future closes the connection that it uses.
+    pub async fn send(&self, mut call: Call) -> Result<Answer, SendError> {
+        if call.method == Method::CONNECT {
+            return Err(SendError::Connect("CONNECT is not forwarded".to_owned()));
+        }
+        frame_request(&call.method, &mut call.headers, &call.body);
+        let destination = call.destination.clone();
+        let budget = match &destination {
+            Destination::Origin(_) => &self.budget,
+            Destination::Upstream(upstream) => &upstream.budget,
+        };
+        let started_ms = self.clock.mono_ms();
+        budget.count_call(started_ms);
+        let repeatable = call.body.held().is_some() && (call.retry.any_method || call.is_idempotent());
+        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut number = 1;
+        loop {
+            let (origin, index) = destination.choose(self.clock.mono_ms(), &tried)?;
+            call.set_host(&origin);
+            let keep = repeatable && number < call.retry.attempts;
+            let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, number, keep };
+            let result = self.attempt(&mut call, &attempt).await;
+            destination.note(index, self.clock.mono_ms(), &result);
+            if number >= call.retry.attempts || !again(&call, &result, keep) || !self.may_retry(budget, &call) {
+                return result.map_err(|failure| failure.error);
+            }
+            drop(result);
+            tried.push(index);
+            self.pause(&call, number, started_ms).await?;
+            number += 1;
+        }
+    }
+
+    fn may_retry(&self, budget: &RetryBudget, call: &Call) -> bool {
+        budget.take(self.clock.mono_ms(), call.retry.budget_percent)
+    }
+
+    async fn pause(&self, call: &Call, number: u32, started_ms: u64) -> Result<(), SendError> {
+        let doublings = number.saturating_sub(1).min(16);
+        let pause = call.retry.backoff.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+        if pause >= self.left(call, started_ms)? {
+            return Err(SendError::TimeoutTotal);
+        }
+        if !pause.is_zero() {
+            let timer = self.wheel.timer();
+            timer.set(pause);
+            timer.expired().await;
+        }
+        Ok(())
+    }
+
+    /// What is left of the call's total time.
+    fn left(&self, call: &Call, started_ms: u64) -> Result<Duration, SendError> {
+        let elapsed = Duration::from_millis(self.clock.mono_ms().saturating_sub(started_ms));
+        call.timeouts.total.checked_sub(elapsed).filter(|left| !left.is_zero()).ok_or(SendError::TimeoutTotal)
+    }
+
+    /// One attempt, and one more on a fresh connection if the one from the pool had died unnoticed.
+    async fn attempt(&self, call: &mut Call, attempt: &Attempt<'_>) -> Result<Answer, Failure> {
+        let resendable = call.body.held().is_some() && call.is_idempotent();
+        let mut fresh = false;
+        loop {
+            let before_ms = self.clock.mono_ms();
+            let (line, reused) = self.connection(call, attempt, fresh).await?;
+            let connect_ms = u32::try_from(self.clock.mono_ms().saturating_sub(before_ms)).unwrap_or(u32::MAX);
+            let keep = attempt.keep || (reused && resendable);
+            let failure = match self.ask(&line, call, attempt, keep).await {
+                Ok(response) => {
+                    return self.answer(&line, call, attempt, response).map(|answer| Answer {
+                        connect_ms,
+                        reused,
+                        ..answer
+                    });
+                }
+                Err(failure) => failure,
+            };
+            let resend = match failure.sent {
+                Sent::Nothing => true,
+                Sent::Unanswered => resendable,
+                Sent::HalfAnswered | Sent::Final => false,
+            };
+            if !reused || !resend {
+                return Err(failure);
+            }
+            fresh = true;
+        }
+    }
+
+    async fn connection(&self, call: &Call, attempt: &Attempt<'_>, fresh: bool) -> Result<(Rc<Line>, bool), Failure> {
+        let left = self.left(call, attempt.started_ms)?;
+        let wanted = Wanted {
+            origin: attempt.origin,
+            limits: attempt.limits,
+            addresses: &call.addresses,
+            time: call.timeouts.connect.min(left),
+            fresh,
+        };
+        self.line(wanted).await.map_err(|error| match error {
+            SendError::TimeoutConnect if left < call.timeouts.connect => SendError::TimeoutTotal.into(),
+            SendError::AddressRefused(_) => error.into(),
+            _ => Failure { error, sent: Sent::Nothing },
+        })
+    }
+
+    async fn ask(
+        &self,
+        line: &Rc<Line>,
+        call: &mut Call,
+        attempt: &Attempt<'_>,
+        keep: bool,
+    ) -> Result<Response<Incoming>, Failure> {
+        let left = self.left(call, attempt.started_ms)?;
+        let mut request = Request::new(call.body.give().map_err(SendError::RequestBody)?);
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = Uri::from(call.target.clone());
+        *request.headers_mut() = if keep { call.headers.clone() } else { std::mem::take(&mut call.headers) };
+        let asked = line.ask(request, attempt.limits, call.timeouts.first_byte, left).await;
+        asked.map_err(|unanswered| match unanswered {
+            Unanswered::Broken(error) => failure(line, &error),
+            Unanswered::Unsent(unsent) => {
+                let (parts, body) = unsent.into_parts();
+                call.headers = parts.headers;
+                call.body = body;
+                let error = SendError::Connect("the connection was closed before the request was sent".to_owned());
+                Failure { error, sent: Sent::Nothing }
+            }
+        })
+    }
+
+    fn answer(
+        &self,
+        line: &Rc<Line>,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        response: Response<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let (mut parts, incoming) = response.into_parts();
+        let clean = clean_answer(parts.status, &mut parts.headers);
+        if clean.is_err() {
+            line.spoil();
+        }
+        line.answered();
+        clean.map_err(|why| SendError::BadAnswer(why.to_owned()))?;
+        let mut limits = call.answer_limits;
+        limits.idle = limits.idle.min(call.timeouts.idle);
+        let empty = call.answer_to_head || http_body::Body::is_end_stream(&incoming);
+        let body =
+            if empty { Body::Empty } else { Body::Stream(Box::new(Inbound::new(incoming, limits, &self.wheel))) };
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            target: attempt.origin.text().clone(),
+            attempts: attempt.number,
+            connect_ms: 0,
+            reused: false,
+        })
+    }
+}
+
+/// Whether the call's own rules ask for another attempt.
+fn again(call: &Call, result: &Result<Answer, Failure>, keep: bool) -> bool {
+    let on = call.retry.on;
+    match result {
+        Ok(answer) => keep && on.status(answer.status),
+        Err(failure) => match failure.sent {
+            Sent::Nothing => on.connect,
+            Sent::Unanswered | Sent::HalfAnswered => keep && on.reset,
+            Sent::Final => false,
+        },
+    }
+}
+
+/// What hyper's error means for the call.
+fn failure(line: &Line, error: &hyper::Error) -> Failure {
+    match line.expired.get() {
+        Some(Expired::FirstByte) => return SendError::TimeoutFirstByte.into(),
+        Some(Expired::Total) => return SendError::TimeoutTotal.into(),
+        None => {}
+    }
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        if let Some(fault) = source.downcast_ref::<BodyFault>() {
+            return SendError::RequestBody(fault.clone()).into();
+        }
+        cause = source.source();
+    }
+    if error.is_parse() {
+        return SendError::BadAnswer(format!("sent a malformed answer: {error}")).into();
+    }
+    if line.has_heard() {
+        let error = SendError::BadAnswer("broke off inside the head of its answer".to_owned());
+        return Failure { error, sent: Sent::HalfAnswered };
+    }
+    let error = SendError::BadAnswer("closed the connection without an answer".to_owned());
+    Failure { error, sent: Sent::Unanswered }
+}
