@@ -11,6 +11,7 @@ pub mod identity;
 pub mod limits;
 pub mod path;
 pub mod secret;
+pub mod server;
 pub mod source;
 pub mod store;
 pub mod upstream;

@@ -1,0 +1,280 @@
+//! The room that clients enter: listeners, connections, HTTP/1.1 (RFC 9112), and leaving in order.
+//!
+//! It accepts connections and hands each request to a [`Handler`]. It knows nothing of policies, and does
+//! not speak TLS or HTTP/2: both come with a later version, in files of their own.
+//!
+//! One thread, one runtime and one set of listening sockets per worker; the kernel spreads connections
+//! over the sockets (`SO_REUSEPORT`). What hyper lets through is refused in two places: on the bytes by
+//! `gate.rs`, on the parsed head by [`check_head`].
+
+mod client_ip;
+mod connection;
+mod exchange;
+mod gate;
+mod head;
+mod refusal;
+mod shared;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+pub use client_ip::client_ip;
+pub use head::{check_head, split_host};
+pub use refusal::{BUSY_RETRY_S, Refusal};
+pub use shared::Shared;
+pub use worker::Seat;
+
+use crate::body::Outgoing;
+use crate::limits::Limits;
+use worker::{Plan, Stage};
+
+/// Connections that the kernel holds for a listening socket until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Where connections come in.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    pub name: Arc<str>,
+    /// Port 0 takes any free one; [`Running::addresses`] tells which.
+    pub address: SocketAddr,
+    /// Proxies whose word about the client counts.
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// Clients reach this listener over TLS that something in front of it ends.
+    pub behind_tls_proxy: bool,
+}
+
+/// Who sent a request, and where it came in.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub listener: Arc<str>,
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// This end of the connection.
+    pub local: SocketAddr,
+    /// The client, seen through trusted proxies; IPv4-mapped IPv6 as IPv4.
+    pub client_ip: IpAddr,
+    /// What the client spoke: `https` on a listener that is `behind_tls_proxy`.
+    pub scheme: &'static str,
+}
+
+impl Peer {
+    fn new(config: &ListenerConfig, address: SocketAddr, local: SocketAddr) -> Peer {
+        Peer {
+            listener: config.name.clone(),
+            address,
+            local,
+            client_ip: address.ip().to_canonical(),
+            scheme: if config.behind_tls_proxy { "https" } else { "http" },
+        }
+    }
+
+    fn seen_as(&self, client_ip: IpAddr) -> Peer {
+        Peer { client_ip, ..self.clone() }
+    }
+}
+
+/// What answers requests. Each worker has its own.
+pub trait Handler: 'static {
+    /// Answers one request. Dropped when the client leaves; a panic ends only this connection.
+    ///
+    /// [`check_head`] is the handler's to call, so that its fault is answered and recorded like any other.
+    fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>>;
+
+    /// Notes what never became a request, or was answered without the handler.
+    fn refused(&self, peer: &Peer, refusal: Refusal);
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub listeners: Vec<ListenerConfig>,
+    /// Threads that serve; at least one is started.
+    pub workers: usize,
+    pub limits: Arc<Limits>,
+    /// Origin of monotonic time, shared with everything else in the process.
+    pub clock_origin: Instant,
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address cannot be bound: taken, not of this machine, or not permitted.
+    Bind { listener: Arc<str>, address: SocketAddr, error: io::Error },
+    /// No thread could be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { listener, address, error } => {
+                write!(
+                    out,
+                    "listener \"{listener}\" cannot listen on {address}: {error}; choose an address that is free"
+                )
+            }
+            StartError::Thread(error) => write!(out, "a worker thread cannot be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bind { error, .. } | StartError::Thread(error) => Some(error),
+        }
+    }
+}
+
+/// Starts servers.
+pub struct Server;
+
+impl Server {
+    /// Binds all listeners and starts the workers; `make_handler` is called inside each worker's thread,
+    /// and again when a worker died and is started anew.
+    pub fn start<H: Handler>(
+        config: ServerConfig,
+        make_handler: impl Fn(Seat) -> Rc<H> + Send + Sync + 'static,
+    ) -> Result<Running, StartError> {
+        let workers = config.workers.max(1);
+        let (sockets, addresses) = bind_all(&config.listeners, workers)?;
+        let shared = Arc::new(Shared::new(&config.limits));
+        let (stage, follow) = watch::channel(Stage::Serving);
+        let (ended, ends) = mpsc::channel();
+        let make_handler = Arc::new(make_handler);
+        let mut threads = Vec::with_capacity(workers);
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let plan = Plan {
+                index,
+                limits: config.limits.clone(),
+                shared: shared.clone(),
+                clock_origin: config.clock_origin,
+                stage: follow.clone(),
+                sockets,
+            };
+            let (ended, make_handler) = (ended.clone(), make_handler.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                worker::run(plan, &*make_handler);
+                // Nobody listens any more when the server was dropped.
+                let _ = ended.send(());
+            });
+            threads.push(thread.map_err(StartError::Thread)?);
+        }
+        Ok(Running { addresses, shared, stage, workers: Mutex::new(Workers { threads, ends }) })
+    }
+}
+
+/// The sockets of each worker, and the address of each listener.
+type Bound = (Vec<Vec<(ListenerConfig, std::net::TcpListener)>>, Vec<(Arc<str>, SocketAddr)>);
+
+fn bind_all(listeners: &[ListenerConfig], workers: usize) -> Result<Bound, StartError> {
+    let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let mut address = listener.address;
+        for of_worker in &mut sockets {
+            let failed = |error| StartError::Bind { listener: listener.name.clone(), address, error };
+            let socket = bind(address).map_err(failed)?;
+            // The first socket decides the port that the others share.
+            address = socket.local_addr().map_err(failed)?;
+            of_worker.push((listener.clone(), socket));
+        }
+        addresses.push((listener.name.clone(), address));
+    }
+    Ok((sockets, addresses))
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A server at work. Dropping it cuts every connection.
+pub struct Running {
+    addresses: Vec<(Arc<str>, SocketAddr)>,
+    shared: Arc<Shared>,
+    stage: watch::Sender<Stage>,
+    workers: Mutex<Workers>,
+}
+
+struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    ends: mpsc::Receiver<()>,
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Requests that were cut because they outlasted the time given.
+    pub cut: usize,
+    pub took: Duration,
+}
+
+impl Running {
+    /// The bound address of each listener, in the order of the configuration.
+    pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What the workers count together.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Open client connections.
+    pub fn connections(&self) -> usize {
+        self.shared.connections()
+    }
+
+    /// Workers that serve at this moment.
+    pub fn workers_alive(&self) -> usize {
+        self.shared.workers_alive()
+    }
+
+    /// Stops listening, lets what has begun come to its end for at most `timeout`, cuts the rest.
+    ///
+    /// Blocks the calling thread, which must not be one of a runtime. A second call finds nothing to do.
+    pub fn drain(&self, timeout: Duration) -> DrainReport {
+        let begun = Instant::now();
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stage.send_replace(Stage::Draining);
+        for _ in &workers.threads {
+            let left = timeout.saturating_sub(begun.elapsed());
+            if workers.ends.recv_timeout(left).is_err() {
+                break;
+            }
+        }
+        self.stage.send_replace(Stage::Cut);
+        for thread in workers.threads.drain(..) {
+            // A worker catches its panics; what is left of one that did not is nothing to wait for.
+            let _ = thread.join();
+        }
+        DrainReport { cut: self.shared.cut(), took: begun.elapsed() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stage.send_replace(Stage::Cut);
+    }
+}

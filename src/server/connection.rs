@@ -1,0 +1,272 @@
+//! One client connection from accept to close: hyper, one timer, and what is said when hyper cannot.
+//!
+//! The timer hangs on the worker's wheel and covers the waits that belong to the connection: for a head,
+//! between requests, for a client that does not read. Bodies have timers of their own (`body.rs`), and a
+//! request in flight has the handler's deadline.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::exchange::Client;
+use super::gate::Gate;
+use super::refusal::Refusal;
+use super::stream::{ConnState, GatedStream};
+use super::worker::{Stage, Worker};
+use super::{Handler, ListenerConfig, Peer};
+use crate::clock::wheel::Timer;
+use crate::limits::Limits;
+
+/// How long a connection that is being closed may still send, so that its answer is not lost to a reset.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How many bytes of it are read and thrown away.
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_BUFFER: usize = 4 * 1024;
+/// A draining server waits this long for a request that is already on its way on an idle connection.
+const DRAIN_IDLE: Duration = Duration::from_millis(100);
+/// And this long for the first request of a new connection, which is sure to come.
+const DRAIN_FIRST: Duration = Duration::from_secs(1);
+/// What hyper's buffer holds beyond the largest head, so that the gate judges its size before hyper does.
+/// It is also the smallest buffer that hyper takes.
+const BUFFER_SLACK: usize = 8 * 1024;
+/// hyper's own number of header fields, for which it needs no allocation; fewer are judged by the gate.
+const HYPER_HEADERS: usize = 100;
+
+const HEAD_TIME: Refusal =
+    Refusal::new("request.head_timeout", StatusCode::REQUEST_TIMEOUT, "the request head came too slowly");
+const SILENT: Refusal = Refusal::silent("request.none", "a new connection sent nothing");
+const NOT_READ: Refusal = Refusal::silent("client.stalled", "the client did not read its answer");
+
+/// What a connection is waiting for; the numbers tell one wait from the next of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The first byte of a new connection.
+    First,
+    /// The rest of a head.
+    Head(u64),
+    /// The next request.
+    Idle(u64),
+    /// The client, to read; by bytes written so far.
+    Write(u64),
+    /// The handler or a body.
+    Busy,
+}
+
+enum End {
+    /// hyper has ended it.
+    Http(hyper::Result<()>),
+    /// The gate refused a head and nothing else is owed.
+    Refused(Refusal),
+    TimedOut(Wait),
+    Cut,
+}
+
+/// Deadline of the current wait.
+struct Watch {
+    timer: Timer,
+    wait: Option<(Wait, Stage)>,
+}
+
+impl Watch {
+    /// Follows the connection to its current wait; whether that has lasted too long.
+    fn is_over(&mut self, wait: Wait, stage: Stage, limits: &Limits, cx: &mut Context<'_>) -> bool {
+        if self.wait != Some((wait, stage)) {
+            self.wait = Some((wait, stage));
+            match allowed(wait, stage, limits) {
+                Some(time) => self.timer.set(time),
+                None => self.timer.clear(),
+            }
+        }
+        wait != Wait::Busy && self.timer.poll_expired(cx).is_ready()
+    }
+}
+
+fn allowed(wait: Wait, stage: Stage, limits: &Limits) -> Option<Duration> {
+    let serving = stage == Stage::Serving;
+    match wait {
+        Wait::First if serving => Some(limits.head_time),
+        Wait::First => Some(limits.head_time.min(DRAIN_FIRST)),
+        Wait::Head(_) => Some(limits.head_time),
+        Wait::Idle(_) if serving => Some(limits.keep_alive),
+        Wait::Idle(_) => Some(limits.keep_alive.min(DRAIN_IDLE)),
+        Wait::Write(_) => Some(limits.body_idle),
+        Wait::Busy => None,
+    }
+}
+
+impl ConnState {
+    fn wait(&self) -> Wait {
+        let gate = self.gate.borrow();
+        if self.blocked.get() {
+            Wait::Write(self.written.get())
+        } else if gate.heads() != self.answered.get() {
+            Wait::Busy
+        } else if gate.is_in_head() {
+            Wait::Head(gate.heads())
+        } else if gate.heads() == 0 {
+            Wait::First
+        } else {
+            Wait::Idle(gate.heads())
+        }
+    }
+
+    /// Why the gate refused a head, once every request before it has had its whole answer.
+    fn refusal(&self) -> Option<Refusal> {
+        let gate = self.gate.borrow();
+        let settled = gate.heads() == self.answered.get() && !self.blocked.get();
+        gate.refusal().filter(|_| settled && !gate.is_in_body()).cloned()
+    }
+}
+
+/// hyper's part, set up for these limits.
+pub(super) fn http(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // A client that closes its write side counts as gone, so that work for it ends.
+        .half_close(false)
+        .keep_alive(true)
+        .header_read_timeout(None)
+        .max_buf_size(limits.head.saturating_add(BUFFER_SLACK));
+    if limits.headers > HYPER_HEADERS {
+        builder.max_headers(limits.headers);
+    }
+    builder
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<H: Handler>(
+    tcp: TcpStream,
+    listener: Rc<ListenerConfig>,
+    peer: Rc<Peer>,
+    handler: Rc<H>,
+    worker: Rc<Worker>,
+) {
+    let state = Rc::new(ConnState::new(Gate::new(&worker.limits)));
+    let io = TokioIo::new(GatedStream::new(tcp, state.clone()));
+    let client = Client { handler: handler.clone(), worker: worker.clone(), listener, peer: peer.clone(), state };
+    let client = Rc::new(client);
+    let service = {
+        let client = client.clone();
+        service_fn(move |request| client.clone().answer(request))
+    };
+    let mut http = worker.http.serve_connection(io, service);
+    let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
+    let end = poll_fn(|cx| {
+        let state = &client.state;
+        let stage = worker.stage.get();
+        if stage == Stage::Cut {
+            return Poll::Ready(End::Cut);
+        }
+        if stage == Stage::Draining && !state.closing.replace(true) && state.wait() == Wait::Busy {
+            // Only with a request in flight: otherwise hyper would close at once, and a request that is
+            // already in the socket's buffer would be lost. Such a one is answered and says `close`.
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(End::Http(outcome));
+        }
+        if let Some(refusal) = state.refusal() {
+            return Poll::Ready(End::Refused(refusal));
+        }
+        let wait = state.wait();
+        if watch.is_over(wait, stage, &worker.limits, cx) {
+            return Poll::Ready(End::TimedOut(wait));
+        }
+        Poll::Pending
+    })
+    .await;
+    let busy = client.state.wait() == Wait::Busy || client.state.blocked.get();
+    let unread = !matches!(client.state.wait(), Wait::First | Wait::Idle(_)) || client.state.gate.borrow().is_in_body();
+    let tcp = http.into_parts().io.into_inner().into_inner();
+    match told(&end, &worker, busy) {
+        Some(refusal) => {
+            handler.refused(&peer, refusal.clone());
+            if matches!(end, End::Refused(_) | End::TimedOut(_)) {
+                say(&tcp, &refusal);
+            }
+        }
+        None if !unread => return,
+        None => {}
+    }
+    if !matches!(end, End::Cut | End::TimedOut(Wait::Write(_))) {
+        linger(tcp, watch.timer, &worker).await;
+    }
+}
+
+/// What the end of a connection is recorded as, if it was no ordinary one.
+fn told(end: &End, worker: &Worker, busy: bool) -> Option<Refusal> {
+    match end {
+        End::Refused(refusal) => Some(refusal.clone()),
+        End::Http(Err(error)) if error.is_parse() => Some(malformed(error)),
+        // Other errors ended a request: its own record says so.
+        End::Http(_) => None,
+        End::TimedOut(Wait::Head(_)) => Some(HEAD_TIME),
+        // A drain closes silent connections on purpose.
+        End::TimedOut(Wait::First) if worker.stage.get() == Stage::Serving => Some(SILENT),
+        End::TimedOut(Wait::Write(_)) => Some(NOT_READ),
+        End::TimedOut(_) => None,
+        End::Cut => {
+            if busy {
+                worker.shared.count_cut();
+            }
+            None
+        }
+    }
+}
+
+/// hyper has answered these itself, with a status and no body.
+fn malformed(error: &hyper::Error) -> Refusal {
+    let status = match error.is_parse_too_large() {
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    };
+    Refusal { code: "request.malformed", status: Some(status), detail: error.to_string().into() }
+}
+
+/// Writes an answer as far as the socket takes it at once: a client that is being refused is not waited for.
+fn say(tcp: &TcpStream, refusal: &Refusal) {
+    if let Some(bytes) = refusal.bytes() {
+        // The client may have left; there is nobody else to tell.
+        let _ = tcp.try_write(&bytes);
+    }
+}
+
+/// Answers a connection that is not taken.
+pub(super) async fn refuse(tcp: TcpStream, refusal: Refusal, worker: Rc<Worker>) {
+    say(&tcp, &refusal);
+    linger(tcp, worker.wheel.timer(), &worker).await;
+}
+
+/// Closes the write side and throws away what still comes: closing with unread bytes would reset the
+/// connection, and the client could lose the answer that it has not read yet (RFC 9112 §9.6).
+async fn linger(mut tcp: TcpStream, timer: Timer, worker: &Worker) {
+    if poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut tcp), cx)).await.is_err() {
+        return;
+    }
+    let mut space = vec![0; LINGER_BUFFER];
+    let mut left = LINGER_BYTES;
+    timer.set(LINGER_TIME);
+    poll_fn(|cx| {
+        loop {
+            if worker.stage.get() == Stage::Cut || timer.poll_expired(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut tcp).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if (1..left).contains(&buffer.filled().len()) => left -= buffer.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}

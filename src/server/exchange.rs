@@ -1,0 +1,123 @@
+//! One request on its way to the handler and back: permits, the client's address, panics, the last answer.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::client_ip::client_ip;
+use super::refusal::Refusal;
+use super::shared::RequestPermit;
+use super::stream::ConnState;
+use super::worker::Worker;
+use super::{Handler, ListenerConfig, Peer};
+use crate::body::{BodyFault, Outgoing};
+
+const IN_FLIGHT: Refusal = Refusal::busy("too many requests in flight");
+const PANICKED: Refusal =
+    Refusal::new("gateway.panic", StatusCode::INTERNAL_SERVER_ERROR, "the handler of a request panicked");
+
+/// What all requests of one connection have in common.
+pub(super) struct Client<H> {
+    pub(super) handler: Rc<H>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: Rc<ListenerConfig>,
+    pub(super) peer: Rc<Peer>,
+    pub(super) state: Rc<ConnState>,
+}
+
+/// The body of an answer; while it lives the request is in flight.
+pub(super) struct Sent {
+    body: Outgoing,
+    state: Rc<ConnState>,
+    _permit: Option<RequestPermit>,
+}
+
+impl<H: Handler> Client<H> {
+    /// Answers one request.
+    pub(super) async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Sent>, Infallible> {
+        let taken = self.state.taken.get() + 1;
+        self.state.taken.set(taken);
+        let peer = self.peer_of(&request);
+        let Some(permit) = self.worker.shared.begin() else {
+            self.handler.refused(&peer, IN_FLIGHT);
+            return Ok(self.sent(IN_FLIGHT.response().map(Outgoing::new), None));
+        };
+        let mut response = self.handle(peer, request).await;
+        let last = taken >= self.worker.limits.requests_per_connection || self.state.closing.get();
+        // hyper closes the connection when a body is left unread: say so before. An answer that is a success
+        // may well be sent while its body is still being read; where that is chunked, its end is not known,
+        // and hyper does not wait for it.
+        let unread = {
+            let gate = self.state.gate.borrow();
+            gate.is_in_chunks() || (!response.status().is_success() && gate.is_in_body())
+        };
+        if last || unread {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(self.sent(response, Some(permit)))
+    }
+
+    async fn handle(&self, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Outgoing> {
+        let (handler, seen_as) = (self.handler.clone(), peer.clone());
+        // In a block of its own, so that a panic before the first wait is caught as well.
+        let mut handling = std::pin::pin!(async { handler.handle(peer, request).await });
+        let outcome = std::future::poll_fn(|cx| {
+            // A handler that panicked is never polled again, and what it shared is behind cells that are whole.
+            match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
+                Err(_) => Poll::Ready(None),
+            }
+        })
+        .await;
+        outcome.unwrap_or_else(|| {
+            self.handler.refused(&seen_as, PANICKED);
+            PANICKED.response().map(Outgoing::new)
+        })
+    }
+
+    fn peer_of(&self, request: &Request<Incoming>) -> Rc<Peer> {
+        let trusted = &self.listener.trusted_proxies;
+        if trusted.is_empty() {
+            return self.peer.clone();
+        }
+        let ip: IpAddr = client_ip(request.headers(), self.peer.address.ip(), trusted);
+        if ip == self.peer.client_ip { self.peer.clone() } else { Rc::new(self.peer.seen_as(ip)) }
+    }
+
+    fn sent(&self, response: Response<Outgoing>, permit: Option<RequestPermit>) -> Response<Sent> {
+        response.map(|body| Sent { body, state: self.state.clone(), _permit: permit })
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.state.answered.set(self.state.answered.get() + 1);
+    }
+}
