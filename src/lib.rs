@@ -6,6 +6,8 @@ pub mod audit;
 pub mod body;
 pub mod clock;
 pub mod digest;
+pub mod engine;
+pub mod expr;
 pub mod fault;
 pub mod identity;
 pub mod limits;

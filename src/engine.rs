@@ -1,0 +1,17 @@
+//! The engine: what a compiled policy is and how a request walks through it.
+//!
+//! The engine never names an assertion and knows no YAML; it runs programs of steps over an exchange:
+//! read → select → run → answer → record. `docs/architecture.md` follows a request through these files.
+
+pub mod exchange;
+pub mod message;
+pub mod program;
+pub mod random;
+pub mod read;
+pub mod reader;
+pub mod run;
+pub mod select;
+pub mod serve;
+pub mod snapshot;
+pub mod value;
+pub mod worker;

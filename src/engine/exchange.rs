@@ -1,0 +1,410 @@
+//! The exchange: a request, its answer, its variables and its caller, on one worker from the first byte to
+//! the last byte of the answer.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use smallvec::SmallVec;
+
+use crate::audit::metrics::Outcome;
+use crate::audit::record::Record;
+use crate::body::{Body, Ending, Hold};
+use crate::engine::message::{Request, Response};
+use crate::engine::program::{EndedBy, StepId, Verdict};
+use crate::engine::read::Slot;
+use crate::engine::run::run_plain;
+use crate::engine::snapshot::{Service, Snapshot};
+use crate::engine::value::{Text, Value};
+use crate::engine::worker::{Live, Worker};
+use crate::fault::{Fault, Kind};
+use crate::identity::Identity;
+
+/// Bytes that a record keeps of a path that was refused.
+const REFUSED_PATH_MAX: usize = 1024;
+
+/// The connection a request came over.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub listener: Text,
+    pub scheme: &'static str,
+    /// Through trusted proxies.
+    pub ip: IpAddr,
+    pub peer_ip: IpAddr,
+    pub port: u16,
+}
+
+/// The request's own values before a `rewrite` changed them.
+#[derive(Clone, Debug)]
+pub struct Original {
+    pub path: String,
+    pub query: Option<String>,
+    pub method: Method,
+}
+
+/// A credential that `route` does not forward.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Withheld {
+    Header(HeaderName),
+    Cookie(Text),
+    Query(Text),
+}
+
+/// A change of whatever answer leaves (`message: answer`).
+#[derive(Clone, Debug)]
+pub enum AnswerEdit {
+    Set(HeaderName, Vec<HeaderValue>),
+    Append(HeaderName, HeaderValue),
+    Default(HeaderName, HeaderValue),
+    Remove(HeaderName),
+    RemovePrefix(Text),
+    /// Removes all but these.
+    Keep(Arc<[HeaderName]>),
+}
+
+/// What `answer.*` reads: known once the answer leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFacts {
+    pub status: StatusCode,
+    pub size: Option<u64>,
+}
+
+/// What a step did, for policy tests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traced {
+    pub step: StepId,
+    pub verdict: TracedVerdict,
+}
+
+/// What the steps of a request did. It outlives the exchange, so that `finally` is seen too.
+pub type Trace = Rc<RefCell<Vec<Traced>>>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TracedVerdict {
+    Passed,
+    Ended(EndedBy),
+    Denied(String),
+    Broken(String),
+}
+
+/// How much of the request's body there is: steps may replace it, and `route` gives it away.
+enum Received {
+    Held(u64),
+    Stream(Ending),
+}
+
+/// Everything about one request.
+pub struct Exchange {
+    pub worker: Rc<Worker>,
+    pub snapshot: Rc<Live>,
+    /// Index in the snapshot; `None` for a request that no service wants.
+    pub service: Option<usize>,
+    /// The path has no safe spelling: `request.path` is `/` in its place.
+    pub path_refused: bool,
+    pub id: String,
+    pub received: Timestamp,
+    pub started_ns: u64,
+    /// When the last call upstream began.
+    pub sending_since_ns: u64,
+    pub client: Client,
+    pub request: Request,
+    pub response: Option<Response>,
+    /// Parameters of the match rule's path, decoded.
+    pub params: SmallVec<[Text; 4]>,
+    pub vars: Vec<Value>,
+    pub identities: SmallVec<[Option<Arc<Identity>>; 1]>,
+    pub original: Option<Box<Original>>,
+    pub withheld: SmallVec<[Withheld; 2]>,
+    /// Request fields that steps have set so far.
+    pub headers_set: SmallVec<[HeaderName; 4]>,
+    pub answer_edits: Vec<AnswerEdit>,
+    pub answer: Option<AnswerFacts>,
+    /// Fields of the answer that left, kept where `finally` reads them.
+    pub answer_headers: Option<Box<HeaderMap>>,
+    pub fault: Option<Box<Fault>>,
+    pub ended_by: EndedBy,
+    pub record: Record,
+    /// Filled only when somebody wants to see the steps.
+    pub trace: Option<Trace>,
+    request_body: Received,
+    answer_ending: Option<Ending>,
+    complete: bool,
+}
+
+impl Exchange {
+    /// A request on its way in, before a service was selected.
+    pub fn new(worker: Rc<Worker>, client: Client, request: Request) -> Box<Exchange> {
+        let snapshot = worker.snapshot();
+        let (id, received, started_ns) = (worker.request_id(), worker.clock.wall(), worker.clock.mono_ns());
+        let request_body = match &request.body {
+            Body::Stream(inbound) => Received::Stream(inbound.ending()),
+            held => Received::Held(held.size().unwrap_or(0)),
+        };
+        Box::new(Exchange {
+            worker,
+            snapshot,
+            service: None,
+            path_refused: false,
+            id,
+            received,
+            started_ns,
+            sending_since_ns: started_ns,
+            client,
+            request,
+            response: None,
+            params: SmallVec::new(),
+            vars: Vec::new(),
+            identities: SmallVec::new(),
+            original: None,
+            withheld: SmallVec::new(),
+            headers_set: SmallVec::new(),
+            answer_edits: Vec::new(),
+            answer: None,
+            answer_headers: None,
+            fault: None,
+            ended_by: EndedBy::End,
+            record: Record::default(),
+            trace: None,
+            request_body,
+            answer_ending: None,
+            complete: false,
+        })
+    }
+
+    /// Makes room for the variables of the selected service.
+    pub fn enter(&mut self, service: Option<usize>) {
+        self.service = service;
+        let snapshot = self.snapshot.clone();
+        let service = self.compiled(&snapshot);
+        self.vars = self.worker.vars(service.slots);
+        self.identities.resize(service.identities, None);
+    }
+
+    /// The service in a snapshot that the caller holds, so that the exchange can change meanwhile.
+    pub fn compiled<'s>(&self, snapshot: &'s Snapshot) -> &'s Service {
+        match self.service.and_then(|index| snapshot.services.get(index)) {
+            Some(service) => service,
+            None => &snapshot.unmatched,
+        }
+    }
+
+    /// Name of the service, `none` where no service wants the request.
+    pub fn service_name(&self) -> &str {
+        self.compiled(&self.snapshot).name.as_deref().unwrap_or("none")
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, slot: Slot, value: Value) {
+        if let Some(variable) = self.vars.get_mut(usize::from(slot.0)) {
+            *variable = value;
+        }
+    }
+
+    /// A variable.
+    pub fn var(&self, slot: Slot) -> &Value {
+        self.vars.get(usize::from(slot.0)).unwrap_or(&Value::Absent)
+    }
+
+    /// Says who the caller is.
+    pub fn identify(&mut self, slot: Slot, identity: Arc<Identity>) {
+        if let Some(place) = self.identities.get_mut(usize::from(slot.0)) {
+            *place = Some(identity);
+        }
+    }
+
+    /// Who the caller is.
+    pub fn identity(&self, slot: Slot) -> Option<&Arc<Identity>> {
+        self.identities.get(usize::from(slot.0)).and_then(Option::as_ref)
+    }
+
+    /// Remembers the request's first values before the first rewrite.
+    pub fn keep_original(&mut self) {
+        if self.original.is_none() {
+            self.original = Some(Box::new(Original {
+                path: self.request.path.as_str().to_owned(),
+                query: self.request.query().map(str::to_owned),
+                method: self.request.method.clone(),
+            }));
+        }
+    }
+
+    /// Notes that `route` must not forward a credential.
+    pub fn withhold(&mut self, credential: Withheld) {
+        if !self.withheld.contains(&credential) {
+            self.withheld.push(credential);
+        }
+    }
+
+    /// Notes what a step answered, where somebody wants to see it.
+    pub fn note(&mut self, step: StepId, verdict: &Verdict) {
+        let Some(trace) = &self.trace else { return };
+        let verdict = match verdict {
+            Verdict::Passed => TracedVerdict::Passed,
+            Verdict::Ended(by) => TracedVerdict::Ended(*by),
+            Verdict::Fault(fault) if fault.kind == Kind::Denied => TracedVerdict::Denied(fault.code.to_string()),
+            Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
+        };
+        trace.borrow_mut().push(Traced { step, verdict });
+    }
+
+    /// Watches how a streamed answer ends.
+    pub fn watch(&mut self, ending: Ending) {
+        self.answer_ending = Some(ending);
+    }
+
+    /// The canonical path as the client asked for it; of one that was refused what was written.
+    fn asked_path(&self) -> String {
+        match &self.original {
+            Some(first) => first.path.clone(),
+            None if self.path_refused => cut(self.request.target.path(), REFUSED_PATH_MAX).to_owned(),
+            None => self.request.path.as_str().to_owned(),
+        }
+    }
+
+    /// The method as the client asked, before any rewrite.
+    pub fn asked_method(&self) -> &Method {
+        self.original.as_ref().map_or(&self.request.method, |first| &first.method)
+    }
+
+    /// Microseconds since the request arrived.
+    pub fn elapsed_us(&self) -> u64 {
+        self.since_ns(self.started_ns) / 1000
+    }
+
+    /// Nanoseconds since a moment of the monotonic clock.
+    pub fn since_ns(&self, moment_ns: u64) -> u64 {
+        self.worker.clock.mono_ns().saturating_sub(moment_ns)
+    }
+
+    /// Body bytes that have been read from the client so far.
+    fn bytes_in(&self) -> u64 {
+        match &self.request_body {
+            Received::Held(bytes) => *bytes,
+            Received::Stream(ending) => ending.bytes(),
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match (&self.fault, self.complete) {
+            (_, false) if self.answer_ending.as_ref().and_then(Ending::fault).is_some() => "broken",
+            (_, false) => "gone",
+            (Some(fault), true) => fault.kind.word(),
+            (None, true) => "sent",
+        }
+    }
+
+    /// The record as far as it is known while the pipeline still runs: no status, no outcome.
+    pub fn record_so_far(&self) -> Record {
+        let service = self.compiled(&self.snapshot);
+        let identity = self.identities.first().and_then(Option::as_ref);
+        Record {
+            outcome: "pending",
+            time: Some(self.received),
+            request_id: self.id.clone(),
+            listener: Some(self.client.listener.clone()),
+            service: service.name.clone(),
+            snapshot: Some(self.snapshot.version.clone()),
+            client_ip: Some(self.client.ip),
+            method: self.asked_method().to_string(),
+            path: self.asked_path(),
+            host: self.request.host.to_string(),
+            scheme: identity.map(|identity| identity.scheme),
+            subject: identity.map(|identity| identity.subject.clone()),
+            client: identity.and_then(|identity| identity.client.clone()),
+            bytes_in: self.bytes_in(),
+            duration_us: self.elapsed_us(),
+            ..self.record.clone()
+        }
+    }
+
+    /// Fills in the record; what steps added stays.
+    fn finish_record(&mut self) -> Record {
+        let mut record = std::mem::take(&mut self.record);
+        let snapshot = self.snapshot.clone();
+        let service = self.compiled(&snapshot);
+        record.outcome = self.outcome();
+        record.time = Some(self.received);
+        record.request_id = std::mem::take(&mut self.id);
+        record.listener = Some(self.client.listener.clone());
+        record.service = service.name.clone();
+        record.snapshot = Some(snapshot.version.clone());
+        record.client_ip = Some(self.client.ip);
+        record.path = self.asked_path();
+        record.method = self.asked_method().to_string();
+        record.host = self.request.host.to_string();
+        record.status = match (record.outcome, self.answer) {
+            ("gone", None) => 499,
+            (_, answer) => answer.map_or(0, |answer| answer.status.as_u16()),
+        };
+        if let Some(fault) = &self.fault {
+            record.fault = Some(fault.code.to_string());
+            record.detail = (!fault.detail.is_empty()).then(|| fault.detail.clone());
+            record.step =
+                fault.step.and_then(|step| service.steps.get(usize::from(step))).map(|step| step.name.clone());
+        } else if record.outcome == "gone" {
+            record.fault = Some("client.gone".into());
+        } else if let Some(ending) = self.answer_ending.as_ref().and_then(Ending::fault) {
+            record.fault = Some("route.bad_answer".into());
+            record.detail = Some(ending.to_string());
+        }
+        if let Some(identity) = self.identities.first().and_then(Option::as_ref) {
+            record.scheme = Some(identity.scheme);
+            record.subject = Some(identity.subject.clone());
+            record.client = identity.client.clone();
+        }
+        record.bytes_in = self.bytes_in();
+        record.duration_us = self.elapsed_us();
+        record
+    }
+}
+
+impl Drop for Exchange {
+    /// Records, also when the client has left or a step panicked.
+    fn drop(&mut self) {
+        let snapshot = self.snapshot.clone();
+        // What is still here has not left: there was no answer.
+        self.response = None;
+        run_plain(&self.compiled(&snapshot).finally, self);
+        let record = self.finish_record();
+        let service = self.compiled(&snapshot);
+        let (worker, index) = (self.worker.clone(), self.worker.index);
+        if let Some(metrics) = &service.metrics {
+            let outcome = Outcome {
+                status: record.status,
+                word: record.outcome,
+                bytes_in: record.bytes_in,
+                bytes_out: record.bytes_out,
+                duration_us: record.duration_us,
+            };
+            metrics.count(index, outcome);
+        }
+        if let Some(fault) = &record.fault {
+            let name = service.name.clone().unwrap_or_else(|| "none".into());
+            worker.shared.metrics.fault(index, &name, fault);
+        }
+        worker.record(record);
+        worker.spare(std::mem::take(&mut self.vars));
+    }
+}
+
+/// The beginning of a text, at most so many bytes, at the end of a character.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Keeps an exchange until its answer has been sent.
+pub struct Held(pub Box<Exchange>);
+
+impl Hold for Held {
+    fn sent(&mut self, bytes: usize) {
+        self.0.record.bytes_out += bytes as u64;
+    }
+
+    fn complete(&mut self) {
+        self.0.complete = true;
+    }
+}

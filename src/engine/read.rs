@@ -1,0 +1,128 @@
+//! Reads: variable paths, resolved while a policy is compiled.
+//!
+//! Nothing is looked up by name at request time: a read says which slot, field or built-in to take.
+
+use http::HeaderName;
+
+use crate::engine::value::{Text, Val};
+use crate::fault::Fault;
+
+/// Which message a read or a step means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    Request,
+    Response,
+}
+
+impl Side {
+    /// The word of the documentation.
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Request => "request",
+            Side::Response => "response",
+        }
+    }
+}
+
+/// Index of a variable among those of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+/// A resolved variable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// A variable that a step set.
+    Slot(Slot),
+    /// A header field of a message, its first value; `authorization` and others by name.
+    Header(Side, HeaderName),
+    /// All values of a header field, as a list.
+    HeaderAll(Side, HeaderName),
+    /// All header fields, as a map of first values.
+    Headers(Side),
+    /// The first value of a query parameter.
+    Query(Text),
+    /// All values of a query parameter, as a list.
+    QueryAll(Text),
+    /// All query parameters, as a map of first values.
+    QueryMap,
+    /// A cookie of the request.
+    Cookie(Text),
+    /// All cookies, as a map.
+    Cookies,
+    /// A field of a urlencoded request body.
+    Form(Text),
+    /// All fields of a urlencoded request body.
+    FormMap,
+    /// A parameter of the match rule's path, by position.
+    Path(u8),
+    /// The parsed JSON body of a message.
+    Json(Side),
+    /// The raw body of a message.
+    Body(Side),
+    /// The body of a message as UTF-8 text.
+    BodyText(Side),
+    /// Who the caller is.
+    Identity(Slot, IdentityMember),
+    /// Something of the exchange itself.
+    Builtin(Builtin),
+}
+
+/// Members of `auth` (or of the root that a second authentication was given).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityMember {
+    Scheme,
+    Subject,
+    Groups,
+    Scopes,
+    Client,
+    Claims,
+    Attributes,
+    ExpiresAt,
+    Credential,
+}
+
+/// Facts of the exchange that need no parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builtin {
+    RequestId,
+    RequestMethod,
+    RequestScheme,
+    RequestHost,
+    RequestPort,
+    RequestPath,
+    RequestRawPath,
+    RequestSize,
+    RequestContentType,
+    RequestReceivedAt,
+    RequestHttpVersion,
+    ClientIp,
+    ClientPeerIp,
+    ClientPort,
+    OriginalPath,
+    OriginalQuery,
+    OriginalMethod,
+    ResponseStatus,
+    ResponseSize,
+    ResponseContentType,
+    AnswerStatus,
+    AnswerSize,
+    FaultCode,
+    FaultStatus,
+    FaultKind,
+    FaultDetail,
+    FaultStep,
+    FaultText,
+    ServiceName,
+    ServiceFile,
+    ServiceSnapshot,
+}
+
+/// What an expression is evaluated over. The exchange is one; tests of the language bring their own.
+pub trait Reader {
+    /// The value of a variable; a fault where it cannot be made (a body that is no JSON, by origin).
+    fn read<'x>(&'x self, read: &'x Read) -> Result<Val<'x>, Box<Fault>>;
+    /// The wall clock.
+    fn now(&self) -> jiff::Timestamp;
+    /// Random bytes from the system, or seeded in a test.
+    fn random(&self, into: &mut [u8]);
+}

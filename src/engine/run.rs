@@ -1,0 +1,154 @@
+//! Running a program: the loop over its operations.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use http::StatusCode;
+
+use crate::body::BodyFault;
+use crate::engine::exchange::Exchange;
+use crate::engine::program::{EndedBy, Flow, Op, Program, StepId, Verdict};
+use crate::engine::read::Side;
+use crate::fault::Fault;
+
+/// Runs a program to its end. Passed means: the last step was reached.
+pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
+    let mut at = 0;
+    while let Some(op) = program.ops.get(at) {
+        at += 1;
+        let (step, verdict) = match op {
+            Op::Plain(step, plain) => (*step, caught(|| plain.check(x))),
+            Op::Waits(step, waits) => {
+                let verdict = match caught_flow(|| waits.check(x)) {
+                    Flow::Now(verdict) => verdict,
+                    Flow::Later(mut future) => {
+                        // A panic while waiting is a fault of this request too.
+                        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                            Ok(poll) => poll,
+                            Err(_) => std::task::Poll::Ready(panicked()),
+                        })
+                        .await
+                    }
+                };
+                (*step, verdict)
+            }
+            Op::Route(step, route) => {
+                let verdict = match route.prepare(x) {
+                    Ok(call) => {
+                        let result = x.worker.clone().send(call).await;
+                        route.finish(x, result)
+                    }
+                    Err(fault) => Verdict::Fault(fault),
+                };
+                (*step, verdict)
+            }
+            Op::Buffer(step, side) => match buffer(x, *side).await {
+                Ok(()) => continue,
+                Err(fault) => (*step, Verdict::Fault(fault)),
+            },
+            Op::Jump(by) => {
+                at += by;
+                continue;
+            }
+            Op::Unless(step, condition, by) => match condition.holds(x) {
+                Ok(true) => continue,
+                Ok(false) => {
+                    at += by;
+                    continue;
+                }
+                Err(fault) => (*step, Verdict::Fault(fault)),
+            },
+        };
+        if let Some(verdict) = conclude(x, step, verdict) {
+            return verdict;
+        }
+    }
+    Verdict::Passed
+}
+
+/// Runs a program whose steps never wait (`finally`); whatever they answer changes nothing.
+pub fn run_plain(program: &Program, x: &mut Exchange) {
+    let mut at = 0;
+    while let Some(op) = program.ops.get(at) {
+        at += 1;
+        match op {
+            Op::Plain(step, plain) => {
+                let verdict = caught(|| plain.check(x));
+                x.note(*step, &verdict);
+            }
+            Op::Jump(by) => at += by,
+            Op::Unless(_, condition, by) => {
+                if !matches!(condition.holds(x), Ok(true)) {
+                    at += by;
+                }
+            }
+            Op::Waits(..) | Op::Route(..) | Op::Buffer(..) => {}
+        }
+    }
+}
+
+/// Notes the verdict; anything but passed ends the program.
+fn conclude(x: &mut Exchange, step: StepId, mut verdict: Verdict) -> Option<Verdict> {
+    if let Verdict::Fault(fault) = &mut verdict {
+        fault.step.get_or_insert(step);
+    }
+    x.note(step, &verdict);
+    match verdict {
+        Verdict::Passed => None,
+        other => Some(other),
+    }
+}
+
+fn caught(check: impl FnOnce() -> Verdict) -> Verdict {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| panicked())
+}
+
+fn caught_flow<'a>(check: impl FnOnce() -> Flow<'a>) -> Flow<'a> {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Flow::Now(panicked()))
+}
+
+fn panicked() -> Verdict {
+    let detail = "the step panicked; the process log has the place";
+    Verdict::Fault(Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, "step.panicked", detail))
+}
+
+async fn buffer(x: &mut Exchange, side: Side) -> Result<(), Box<Fault>> {
+    let limit = x.worker.shared.limits.body_buffered;
+    let read = match (side, &mut x.response) {
+        (Side::Request, _) => x.request.body.buffer(limit).await,
+        (Side::Response, Some(response)) => response.body.buffer(limit).await,
+        (Side::Response, None) => return Ok(()),
+    };
+    read.map_err(|fault| body_fault(side, fault))
+}
+
+/// A body that could not be read: the client's fault in a request, the upstream's in a response.
+pub fn body_fault(side: Side, fault: BodyFault) -> Box<Fault> {
+    let detail = format!("{}: {fault}", side.word());
+    let (status, code) = match (&fault, side) {
+        (BodyFault::Gone, _) => return Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, "body.gone", detail),
+        (BodyFault::TooLarge { .. }, Side::Request) => (StatusCode::PAYLOAD_TOO_LARGE, "body.too_large"),
+        (BodyFault::Timeout, Side::Request) => (StatusCode::REQUEST_TIMEOUT, "body.timeout"),
+        (BodyFault::Broken(_), Side::Request) => (StatusCode::BAD_REQUEST, "body.broken"),
+        (BodyFault::TooLarge { .. }, Side::Response) => (StatusCode::BAD_GATEWAY, "body.answer_too_large"),
+        (BodyFault::Timeout, Side::Response) => (StatusCode::GATEWAY_TIMEOUT, "body.answer_timeout"),
+        (BodyFault::Broken(_), Side::Response) => (StatusCode::BAD_GATEWAY, "body.answer_broken"),
+    };
+    match side {
+        Side::Request => {
+            let mut fault = Fault::denied(status, code, detail);
+            fault.close = true; // what is left of the body must not be read as a request
+            fault
+        }
+        Side::Response => Fault::broken(status, code, detail),
+    }
+}
+
+/// How a finished main program ended.
+pub fn ended_by(verdict: &Verdict) -> Option<EndedBy> {
+    match verdict {
+        Verdict::Passed => Some(EndedBy::End),
+        Verdict::Ended(by) => Some(*by),
+        Verdict::Fault(_) => None,
+    }
+}

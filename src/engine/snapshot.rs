@@ -1,0 +1,63 @@
+//! Everything compiled from one consistent set of files: immutable, swapped in whole.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::audit::metrics::ServiceMetrics;
+use crate::engine::program::{Program, StepMeta};
+use crate::engine::read::Slot;
+use crate::engine::select::Select;
+use crate::engine::value::Text;
+
+/// A compiled set of policies.
+pub struct Snapshot {
+    /// Hash of its files.
+    pub version: Text,
+    pub select: Select,
+    pub services: Vec<Arc<Service>>,
+    /// What happens to a request that no service wants: `on_fault` and `finally` of the defaults for all.
+    pub unmatched: Arc<Service>,
+}
+
+/// A compiled service.
+#[derive(Default)]
+pub struct Service {
+    /// Absent for requests that no service wants.
+    pub name: Option<Text>,
+    pub file: Text,
+    /// Its match rule as people read it.
+    pub rule: Option<Text>,
+    pub main: Program,
+    pub on_fault: Program,
+    pub finally: Program,
+    pub steps: Vec<StepMeta>,
+    /// Variables to make room for.
+    pub slots: usize,
+    pub identities: usize,
+    /// Fields that the policy sets for the upstream: a client's own are removed first.
+    pub owned_headers: Vec<HeaderName>,
+    pub plan: BodyPlan,
+    /// `finally` reads fields of the answer.
+    pub keeps_answer_headers: bool,
+    pub metrics: Option<Arc<ServiceMetrics>>,
+    pub names: Names,
+}
+
+/// Names of what steps set, for policy tests: nothing else looks a variable up by its name.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// `root.member`, or `root` for a variable of its own.
+    pub variables: Vec<(Text, Slot)>,
+    /// `auth` and what a further authentication was renamed to.
+    pub identities: Vec<(Text, Slot)>,
+}
+
+/// Which bodies a service holds in memory, and the step that makes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BodyPlan {
+    /// Path of the step that needs the request's body whole; `None` streams.
+    pub request: Option<Text>,
+    /// The same for the response.
+    pub response: Option<Text>,
+}

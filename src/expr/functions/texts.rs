@@ -1,0 +1,96 @@
+//! Functions of texts.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::engine::value::{Val, Value};
+use crate::expr::compare::has_edge;
+use crate::expr::failure::Failure;
+use crate::expr::functions::{Arguments, bounded, items};
+use crate::expr::text::write_joined;
+use crate::expr::{Kinds, LIST_ELEMENTS_MAX, Place, TEXT_BYTES_MAX, escape};
+
+pub(super) fn lower(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, ..] = arguments.texts();
+    // The common case of a header already in lower case copies nothing.
+    let settled = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if settled { Ok(Val::Text(text)) } else { bounded(text.to_lowercase()) }
+}
+
+pub(super) fn upper(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, ..] = arguments.texts();
+    bounded(text.to_uppercase())
+}
+
+pub(super) fn trim(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, ..] = arguments.texts();
+    Ok(Val::Text(match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }))
+}
+
+pub(super) fn split(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, separator, _] = arguments.texts();
+    let parts: Arc<[Value]> = if separator.is_empty() {
+        let mut buffer = [0; 4];
+        text.chars().take(LIST_ELEMENTS_MAX + 1).map(|char| Value::text(&*char.encode_utf8(&mut buffer))).collect()
+    } else {
+        text.split(&*separator).take(LIST_ELEMENTS_MAX + 1).map(Value::text).collect()
+    };
+    if parts.len() > LIST_ELEMENTS_MAX { Err(Failure::TooLarge) } else { Ok(Val::List(Cow::Owned(parts.to_vec()))) }
+}
+
+pub(super) fn join(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [list, separator, _] = arguments.values;
+    let Val::Text(separator) = separator else { return Err(Failure::Expected(Kinds::TEXT, separator.type_word())) };
+    let elements = items(&list)?;
+    if elements.len().saturating_mul(separator.len()) > TEXT_BYTES_MAX {
+        return Err(Failure::TooLarge);
+    }
+    let mut text = String::new();
+    write_joined(elements, &separator, &mut text).map_err(Failure::NotText)?;
+    bounded(text)
+}
+
+pub(super) fn replace(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, from, to] = arguments.texts();
+    // An empty text to look for stands nowhere: nothing is replaced.
+    if from.is_empty() || !text.contains(&*from) {
+        return Ok(Val::Text(text));
+    }
+    // Measured first: a short text with a long replacement could grow without bound.
+    let found = text.matches(&*from).count();
+    let grown = (text.len() - found * from.len()).saturating_add(found.saturating_mul(to.len()));
+    if grown > TEXT_BYTES_MAX { Err(Failure::TooLarge) } else { bounded(text.replace(&*from, &to)) }
+}
+
+pub(super) fn starts_with(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let marked = arguments.marked;
+    let [text, edge, _] = arguments.texts();
+    Ok(Val::Bool(has_edge(&text, &edge, false, marked)))
+}
+
+pub(super) fn ends_with(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let marked = arguments.marked;
+    let [text, edge, _] = arguments.texts();
+    Ok(Val::Bool(has_edge(&text, &edge, true, marked)))
+}
+
+pub(super) fn url_encode(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    escaped(Place::QueryValue, arguments)
+}
+
+pub(super) fn xml_escape(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    escaped(Place::Xml, arguments)
+}
+
+fn escaped(place: Place, arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let [text, ..] = arguments.texts();
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Failure::TooLarge);
+    }
+    let mut out = String::with_capacity(text.len());
+    escape(place, &text, &mut out);
+    bounded(out)
+}
