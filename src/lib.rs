@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod body;
 pub mod clock;
+pub mod compile;
 pub mod digest;
 pub mod engine;
 pub mod expr;

@@ -1,0 +1,28 @@
+//! What an assertion sees while a policy is compiled: its parameters, the variables of the place, the
+//! resources, and how a list of steps becomes a program.
+//!
+//! Everything is resolved here, so that nothing is looked up by name while a request runs. The room knows
+//! no assertion: the catalogue is handed in.
+
+pub mod challenge;
+pub mod content;
+pub mod context;
+pub mod credential;
+pub mod flow;
+pub mod fragment;
+pub mod hashed;
+pub mod header;
+pub mod identity;
+pub mod key;
+pub mod kind;
+pub mod message;
+pub mod resources;
+pub mod scope;
+pub mod sending;
+pub mod steps;
+pub mod text;
+pub mod url;
+
+pub use self::context::Compile;
+pub use self::kind::{Assertion, Category, Compiled, Example, FaultDoc, Kind, Output};
+pub use self::steps::Step;

@@ -1,0 +1,285 @@
+//! A body that a policy makes: the forms that `set_body` and `respond` share.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde_json::Value as Json;
+
+use crate::compile::Compile;
+use crate::compile::text::{Sink, TextParam};
+use crate::engine::exchange::Exchange;
+use crate::engine::value::{Facts, Type, Val};
+use crate::expr::{Place, fault_by};
+use crate::fault::Fault;
+use crate::source::{Diagnostic, Entries, Literal, Node, NodeValue, Span, Text};
+
+/// Largest body read from a file at load, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The forms as they stand in parameters; at most one is given.
+#[derive(Debug, Default)]
+pub struct ContentForms {
+    pub json: Option<Node>,
+    pub text: Option<Text>,
+    pub xml: Option<Text>,
+    pub form: Option<Entries<Text>>,
+    pub value: Option<Text>,
+    pub file: Option<Literal>,
+    pub content_type: Option<Literal>,
+}
+
+/// Something was wrong and has been reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused;
+
+/// A compiled body.
+#[derive(Debug)]
+pub struct Content {
+    form: Form,
+    media: HeaderValue,
+}
+
+#[derive(Debug)]
+enum Form {
+    Fixed(Bytes),
+    Json(JsonTemplate),
+    Text(TextParam),
+    Fields(Vec<(String, TextParam)>),
+    Value(TextParam),
+}
+
+/// A JSON structure with values in it: client text can never change its shape.
+#[derive(Debug)]
+pub enum JsonTemplate {
+    Fixed(Json),
+    Value(TextParam),
+    List(Vec<JsonTemplate>),
+    Map(Vec<(String, JsonTemplate)>),
+}
+
+impl Compile<'_> {
+    /// Compiles the one form that is given; `Ok(None)` when none is.
+    pub fn content(&mut self, forms: ContentForms, sink: Sink, span: Span) -> Result<Option<Content>, Refused> {
+        let given = [
+            ("json", forms.json.is_some()),
+            ("text", forms.text.is_some()),
+            ("xml", forms.xml.is_some()),
+            ("form", forms.form.is_some()),
+            ("value", forms.value.is_some()),
+            ("file", forms.file.is_some()),
+        ];
+        let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(word, _)| word).collect();
+        if given.len() > 1 {
+            let message = format!("a body has one form, here are {}", given.join(" and "));
+            self.refuse::<()>("policy.bad_value", span, message, "keep one of them");
+            return Err(Refused);
+        }
+        let media = match &forms.content_type {
+            Some(literal) => Some(self.media(literal).ok_or(Refused)?),
+            None => None,
+        };
+        if given.is_empty() {
+            return match media {
+                None => Ok(None),
+                Some(_) => {
+                    let message = "`content_type` belongs to a body";
+                    self.refuse::<()>("policy.bad_value", span, message, "add `text`, `json` or another form");
+                    Err(Refused)
+                }
+            };
+        }
+        let (form, default) = self.form(forms, sink, media.as_ref()).ok_or(Refused)?;
+        Ok(Some(Content { form, media: media.unwrap_or(HeaderValue::from_static(default)) }))
+    }
+
+    fn media(&mut self, literal: &Literal) -> Option<HeaderValue> {
+        let text = self.literal(literal)?;
+        match HeaderValue::from_str(&text) {
+            Ok(value) if text.contains('/') => Some(value),
+            _ => {
+                let message = format!("`{text}` is no media type");
+                self.refuse("policy.bad_value", literal.0.span(), message, "write `application/json`")
+            }
+        }
+    }
+
+    fn form(&mut self, forms: ContentForms, sink: Sink, media: Option<&HeaderValue>) -> Option<(Form, &'static str)> {
+        if let Some(node) = &forms.json {
+            let form = match self.json(node, sink)? {
+                JsonTemplate::Fixed(json) => Form::Fixed(json.to_string().into()),
+                template => Form::Json(template),
+            };
+            return Some((form, "application/json"));
+        }
+        if let Some(text) = &forms.text {
+            let compiled = self.text_into(text, Place::Plain, sink)?;
+            let is_json = media.and_then(|media| media.to_str().ok()).is_some_and(|media| media.contains("json"));
+            if is_json && compiled.literal().is_none() {
+                let message = "a client's text could change the structure of this JSON";
+                let diagnostic = Diagnostic::warning("policy.json_as_text", text.0.span(), message);
+                self.report(diagnostic.with_help("use `json:`: it keeps the structure whatever the values are"));
+            }
+            return Some((Form::Text(compiled), "text/plain; charset=utf-8"));
+        }
+        if let Some(xml) = &forms.xml {
+            return Some((Form::Text(self.text_into(xml, Place::Xml, sink)?), "application/xml"));
+        }
+        if let Some(value) = &forms.value {
+            return Some((Form::Value(self.text_into(value, Place::Plain, sink)?), "application/octet-stream"));
+        }
+        if let Some(fields) = &forms.form {
+            let compiled: Vec<Option<_>> = fields
+                .iter()
+                .map(|(name, value)| Some((name.name.clone(), self.text_into(value, Place::FormValue, sink)?)))
+                .collect();
+            let compiled = compiled.into_iter().collect::<Option<Vec<_>>>()?;
+            return Some((Form::Fields(compiled), "application/x-www-form-urlencoded"));
+        }
+        let file = forms.file.as_ref()?;
+        Some((Form::Fixed(self.file(file)?), "application/octet-stream"))
+    }
+
+    /// A file below the folder of gateway.yaml, read at load.
+    fn file(&mut self, literal: &Literal) -> Option<Bytes> {
+        let name = self.literal(literal)?;
+        let span = literal.0.span();
+        let base = &self.around.resources.base;
+        let path = base.join(&name);
+        let inside = match (path.canonicalize(), base.canonicalize()) {
+            (Ok(path), Ok(base)) => path.starts_with(base),
+            _ => true, // reading it says why
+        };
+        if !inside {
+            let message = format!("`{name}` leads out of the folder of gateway.yaml");
+            return self.refuse("policy.unreadable", span, message, "copy the file below that folder");
+        }
+        let read = match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() > FILE_BYTES_MAX => Err(format!("larger than {FILE_BYTES_MAX} bytes")),
+            _ => std::fs::read(&path).map_err(|error| error.to_string()),
+        };
+        match read {
+            Ok(bytes) => Some(bytes.into()),
+            Err(why) => self.refuse(
+                "policy.unreadable",
+                span,
+                format!("{}: {why}", path.display()),
+                "name a file below the folder of gateway.yaml",
+            ),
+        }
+    }
+
+    /// A JSON structure with `${...}` in its texts.
+    pub fn json(&mut self, node: &Node, sink: Sink) -> Option<JsonTemplate> {
+        match node.value() {
+            NodeValue::Null => Some(JsonTemplate::Fixed(Json::Null)),
+            NodeValue::Scalar(scalar) if scalar.text.contains("${") => {
+                let text = self.text_of(node, Place::Plain, sink)?;
+                Some(match text.literal() {
+                    Some(literal) => JsonTemplate::Fixed(literal.into()),
+                    None => JsonTemplate::Value(text),
+                })
+            }
+            NodeValue::Scalar(_) => Some(JsonTemplate::Fixed(node.to_json())),
+            NodeValue::List(items) => {
+                let items: Vec<Option<JsonTemplate>> = items.iter().map(|item| self.json(item, sink)).collect();
+                let items = items.into_iter().collect::<Option<Vec<_>>>()?;
+                Some(match items.iter().all(JsonTemplate::is_fixed) {
+                    true => JsonTemplate::Fixed(node.to_json()),
+                    false => JsonTemplate::List(items),
+                })
+            }
+            NodeValue::Map(entries) => {
+                let entries: Vec<Option<_>> =
+                    entries.iter().map(|entry| Some((entry.key.clone(), self.json(&entry.value, sink)?))).collect();
+                let entries = entries.into_iter().collect::<Option<Vec<_>>>()?;
+                Some(match entries.iter().all(|(_, value)| value.is_fixed()) {
+                    true => JsonTemplate::Fixed(node.to_json()),
+                    false => JsonTemplate::Map(entries),
+                })
+            }
+        }
+    }
+}
+
+impl JsonTemplate {
+    fn is_fixed(&self) -> bool {
+        matches!(self, JsonTemplate::Fixed(_))
+    }
+
+    /// What is known of the values in it, mixed into `facts`.
+    pub fn mixed_into(&self, facts: Facts) -> Facts {
+        match self {
+            JsonTemplate::Fixed(_) => facts,
+            JsonTemplate::Value(text) => facts.mixed(text.facts()),
+            JsonTemplate::List(items) => items.iter().fold(facts, |facts, item| item.mixed_into(facts)),
+            JsonTemplate::Map(entries) => entries.iter().fold(facts, |facts, (_, item)| item.mixed_into(facts)),
+        }
+    }
+
+    /// The structure with its values; an absent one is `null`.
+    pub fn build(&self, x: &Exchange) -> Result<Json, Box<Fault>> {
+        Ok(match self {
+            JsonTemplate::Fixed(json) => json.clone(),
+            JsonTemplate::Value(text) => match text.value(x)? {
+                Val::Absent => Json::Null,
+                Val::Bytes(bytes) if std::str::from_utf8(&bytes).is_err() => {
+                    let detail = "bytes that are no UTF-8 cannot stand in JSON";
+                    return Err(fault_by(text.facts().origin, "expression.not_text", detail));
+                }
+                value => value.to_json(),
+            },
+            JsonTemplate::List(items) => Json::Array(items.iter().map(|item| item.build(x)).collect::<Result<_, _>>()?),
+            JsonTemplate::Map(entries) => {
+                let members = entries.iter().map(|(name, value)| Ok((name.clone(), value.build(x)?)));
+                Json::Object(members.collect::<Result<_, Box<Fault>>>()?)
+            }
+        })
+    }
+}
+
+impl Content {
+    /// Whose values and which marks are in it.
+    pub fn facts(&self) -> Facts {
+        let facts = Facts::policy(Type::Bytes);
+        match &self.form {
+            Form::Fixed(_) => facts,
+            Form::Json(template) => template.mixed_into(facts),
+            Form::Text(text) | Form::Value(text) => facts.mixed(text.facts()),
+            Form::Fields(fields) => fields.iter().fold(facts, |facts, (_, text)| facts.mixed(text.facts())),
+        }
+    }
+
+    /// The body and its media type.
+    pub fn render(&self, x: &Exchange) -> Result<(Bytes, HeaderValue), Box<Fault>> {
+        let bytes = match &self.form {
+            Form::Fixed(bytes) => bytes.clone(),
+            Form::Json(template) => template.build(x)?.to_string().into(),
+            Form::Text(text) => {
+                let mut out = String::new();
+                text.render(x, &mut out)?;
+                out.into()
+            }
+            Form::Fields(fields) => {
+                let mut out = String::new();
+                for (name, value) in fields {
+                    if !out.is_empty() {
+                        out.push('&');
+                    }
+                    crate::expr::escape(Place::FormValue, name, &mut out);
+                    out.push('=');
+                    value.render(x, &mut out)?;
+                }
+                out.into()
+            }
+            Form::Value(text) => match text.value(x)? {
+                Val::Absent => return Err(text.absence()),
+                Val::Bytes(bytes) => bytes.into_owned().into(),
+                _ => {
+                    let mut out = String::new();
+                    text.render(x, &mut out)?;
+                    out.into()
+                }
+            },
+        };
+        Ok((bytes, self.media.clone()))
+    }
+}

@@ -1,0 +1,327 @@
+//! The state of compiling one service, and what assertions ask of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use http::HeaderName;
+
+use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
+use crate::compile::fragment::Fragment;
+use crate::compile::kind::{Kind, Output};
+use crate::compile::resources::Resources;
+use crate::engine::program::{Op, StepId, StepMeta};
+use crate::engine::read::{Read, Side, Slot};
+use crate::engine::snapshot::{BodyPlan, Names};
+use crate::engine::value::{Facts, Text};
+use crate::limits::Limits;
+use crate::source::{Diagnostic, Diagnostics, Name, Sources, Span, suggest};
+
+/// Which program of a service is being compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Main,
+    OnFault,
+    Finally,
+}
+
+/// What stays the same for all services of a set of files.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub sources: &'a Sources,
+    pub resources: &'a Resources,
+    pub fragments: &'a BTreeMap<Text, Fragment>,
+    pub catalogue: &'static [&'static Kind],
+    pub limits: &'a Limits,
+}
+
+/// Which bodies the step at hand has to see whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Needs {
+    pub request: bool,
+    pub response: bool,
+}
+
+/// Compiling one service.
+pub struct Compile<'a> {
+    pub around: Surroundings<'a>,
+    pub diags: &'a mut Diagnostics,
+    pub service: Text,
+    /// Names of the match rule's path parameters, in their order.
+    pub path_params: Vec<Text>,
+    /// The one among them that keeps its slashes.
+    pub rest_param: Option<Text>,
+    pub part: Part,
+    pub flow: Flow,
+    pub steps: Vec<StepMeta>,
+    pub plan: BodyPlan,
+    pub owned_headers: Vec<HeaderName>,
+    /// A step behind a `route` that reads the request's body: routes must hold it.
+    pub(super) late_request: Option<Text>,
+    /// `finally` reads fields of the answer.
+    pub answer_headers_read: bool,
+    pub(super) needs: Needs,
+    pub(super) current: StepId,
+    pub(super) step_span: Span,
+    pub(super) includes: Vec<Text>,
+    /// Fragments that were put in.
+    pub included: Vec<Text>,
+    /// `answer.*` means the response just received (`success_when`).
+    pub(super) answer_is_response: bool,
+    /// A step did not compile: what follows from its absence is not reported.
+    pub incomplete: bool,
+    /// Every root that any step has set, for `on_fault` and `finally`.
+    ever: Flow,
+    slots: HashMap<(Text, Text), Slot>,
+    identities: HashMap<Text, Slot>,
+    /// Some text of the service reads `.credential` of an identity: then steps keep it.
+    pub(super) credential_read: Arc<AtomicBool>,
+}
+
+impl<'a> Compile<'a> {
+    /// Starts a service.
+    pub fn new(around: Surroundings<'a>, diags: &'a mut Diagnostics, service: Text, path_params: Vec<Text>) -> Self {
+        // `auth` is always the first identity, so that records find it.
+        let identities = HashMap::from([(Text::from("auth"), Slot(0))]);
+        Compile {
+            around,
+            diags,
+            service,
+            path_params,
+            rest_param: None,
+            part: Part::Main,
+            flow: Flow::default(),
+            steps: Vec::new(),
+            plan: BodyPlan::default(),
+            owned_headers: Vec::new(),
+            late_request: None,
+            answer_headers_read: false,
+            needs: Needs::default(),
+            current: 0,
+            step_span: Span::NOWHERE,
+            includes: Vec::new(),
+            included: Vec::new(),
+            answer_is_response: false,
+            incomplete: false,
+            ever: Flow::default(),
+            slots: HashMap::new(),
+            identities,
+            credential_read: Arc::default(),
+        }
+    }
+
+    /// Reports something.
+    pub fn report(&mut self, diagnostic: Diagnostic) {
+        self.diags.push(diagnostic);
+    }
+
+    /// Reports an error and gives `None`, so that `return cx.refuse(..)` reads well.
+    pub fn refuse<T>(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) -> Option<T> {
+        let diagnostic = Diagnostic::error(code, span, message);
+        self.report(if help.is_empty() { diagnostic } else { diagnostic.with_help(help) });
+        None
+    }
+
+    /// How many variables and identities the service needs room for.
+    pub fn room(&self) -> (usize, usize) {
+        (self.slots.len(), self.identities.len())
+    }
+
+    /// Names of all variables and identities of the service.
+    pub fn names(&self) -> Names {
+        let name = |(root, member): &(Text, Text)| match &**member {
+            "" => root.clone(),
+            member => format!("{root}.{member}").into(),
+        };
+        let mut variables: Vec<_> = self.slots.iter().map(|(key, slot)| (name(key), *slot)).collect();
+        let mut identities: Vec<_> = self.identities.iter().map(|(name, slot)| (name.clone(), *slot)).collect();
+        variables.sort();
+        identities.sort();
+        Names { variables, identities }
+    }
+
+    /// The step at hand.
+    pub fn current(&self) -> StepId {
+        self.current
+    }
+
+    /// Where the step at hand stands, for messages about what is not written at all.
+    pub fn step_span(&self) -> Span {
+        self.step_span
+    }
+
+    /// Remembers what has been set, also on ways that end.
+    pub(super) fn remember(&mut self) {
+        for (name, root) in &self.flow.roots {
+            if !self.ever.roots.contains_key(name) || self.ever.roots.get(name) != Some(root) {
+                let known = Flow { roots: BTreeMap::from([(name.clone(), root.clone())]), ..Flow::default() };
+                self.ever = std::mem::take(&mut self.ever).join(known);
+            }
+        }
+    }
+
+    /// The state that `on_fault` and `finally` begin with: everything may be set, nothing must be.
+    pub fn everything_set(&self) -> Flow {
+        self.ever.clone().maybe_all()
+    }
+
+    /// Puts the steps of a fragment here.
+    pub fn include(&mut self, name: &Name, path: &str) -> Option<Vec<Op>> {
+        let fragments = self.around.fragments;
+        let Some(fragment) = fragments.get(name.name.as_str()) else {
+            return self.unknown_name("fragment", name, fragments.keys());
+        };
+        if self.includes.iter().any(|including| **including == *name.name) {
+            let way: Vec<&str> = self.includes.iter().map(AsRef::as_ref).collect();
+            let message = format!("`{}` includes itself: {} -> {}", name.name, way.join(" -> "), name.name);
+            return self.refuse("policy.include_cycle", name.span, message, "take one of the includes out");
+        }
+        self.includes.push(name.name.as_str().into());
+        self.included.push(name.name.as_str().into());
+        let ops = self.steps(&fragment.steps, path);
+        self.includes.pop();
+        Some(ops)
+    }
+
+    /// Says that the step at hand reads a body whole.
+    pub fn need_body(&mut self, side: Side) {
+        match side {
+            Side::Request => {
+                self.needs.request = true;
+                let path = self.step_path();
+                // Routes of the pipeline come before `on_fault` and `finally` too.
+                if self.flow.routed != Happened::Never || self.part != Part::Main {
+                    self.late_request.get_or_insert(path.clone());
+                }
+                self.plan.request.get_or_insert(path);
+            }
+            Side::Response => {
+                self.needs.response = true;
+                let path = self.step_path();
+                if self.part == Part::Main {
+                    self.plan.response.get_or_insert(path);
+                }
+            }
+        }
+    }
+
+    /// Notes what reads of an expression need.
+    pub fn note_reads<'r>(&mut self, reads: impl IntoIterator<Item = &'r Read>) {
+        for read in reads {
+            match read {
+                Read::Json(side) | Read::Body(side) | Read::BodyText(side) => self.need_body(*side),
+                Read::Form(_) | Read::FormMap => self.need_body(Side::Request),
+                _ => {}
+            }
+        }
+    }
+
+    fn step_path(&self) -> Text {
+        self.steps.get(usize::from(self.current)).map_or_else(|| "?".into(), |step| step.path.clone())
+    }
+
+    /// The slot of a variable: the same for the same name, on whatever way it is set.
+    pub(super) fn slot(&mut self, root: &str, member: &str) -> Slot {
+        let next = Slot(u16::try_from(self.slots.len()).unwrap_or(u16::MAX));
+        *self.slots.entry((root.into(), member.into())).or_insert(next)
+    }
+
+    /// Declares one output of the step at hand; `output.name` is `root.member`, and `renamed` the step's `as:`.
+    pub fn out(&mut self, output: &Output, renamed: Option<&str>) -> Slot {
+        self.out_with(output.name, renamed, output.facts())
+    }
+
+    /// Declares an output whose facts are known better than its documentation says.
+    pub fn out_with(&mut self, name: &str, renamed: Option<&str>, facts: Facts) -> Slot {
+        let (root, member) = name.split_once('.').unwrap_or((name, ""));
+        let root = renamed.unwrap_or(root);
+        let slot = self.slot(root, member);
+        let set = self.flow.roots.entry(root.into()).or_insert_with(|| Root::Members(BTreeMap::new()));
+        match set {
+            Root::Members(members) => {
+                members.insert(member.into(), (slot, facts));
+            }
+            other => *other = Root::Members(BTreeMap::from([(member.into(), (slot, facts))])),
+        }
+        slot
+    }
+
+    /// Declares a variable that stands under its own name (`set`).
+    pub fn variable(&mut self, name: &str, facts: Facts) -> Slot {
+        let slot = self.slot(name, "");
+        self.flow.roots.insert(name.into(), Root::Value(slot, facts));
+        slot
+    }
+
+    /// Declares who the caller is, under `auth` or the step's `as:`. Identity never changes silently: a
+    /// second one on the same way needs a name of its own.
+    pub fn identify(&mut self, step: &crate::compile::Step<'_>, has_client: bool) -> Option<Slot> {
+        let name = step.renamed.as_ref().map_or("auth", |name| name.name.as_str());
+        if let Some(Root::Identity(known)) = self.flow.roots.get(name)
+            && !known.absent
+        {
+            let message = format!("`{name}` is already set by a step before this one");
+            let help = "give the second identity a name: `as: second` beside the assertion, read as `second.subject`";
+            return self.refuse("policy.identity_twice", step.span, message, help);
+        }
+        let next = Slot(u16::try_from(self.identities.len()).unwrap_or(u16::MAX));
+        let slot = *self.identities.entry(name.into()).or_insert(next);
+        let root = IdentityRoot { slot, absent: false, has_client, credential: None, key_of: None };
+        self.flow.roots.insert(name.into(), Root::Identity(root));
+        Some(slot)
+    }
+
+    /// The slot of an identity that an earlier step established.
+    pub fn identity(&mut self, name: &str, span: Span) -> Option<Slot> {
+        match self.flow.roots.get(name) {
+            Some(Root::Identity(identity)) if !identity.absent => Some(identity.slot),
+            Some(Root::Identity(_)) => {
+                let message = format!("only some of the ways that lead here set `{name}`");
+                let help = "put the authentication where every request passes it, or this step beside it";
+                self.refuse("policy.no_identity", span, message, help)
+            }
+            _ => {
+                let message = format!("no step before this one says who the caller is (`{name}`)");
+                let help = "put an `authenticate_*` step before it";
+                self.refuse("policy.no_identity", span, message, help)
+            }
+        }
+    }
+
+    /// Looks a resource up; what is missing is reported with the names there are.
+    pub fn resource<R>(
+        &mut self,
+        what: &'static str,
+        name: &Name,
+        among: impl Fn(&Resources) -> &BTreeMap<Text, Option<Arc<R>>>,
+    ) -> Option<Arc<R>> {
+        let all = among(self.around.resources);
+        match all.get(name.name.as_str()) {
+            Some(found) => found.clone(), // `None`: it is broken, which its own document reports
+            None => self.unknown_name(what, name, all.keys()),
+        }
+    }
+
+    /// Reports a name that nothing has.
+    pub fn unknown_name<'n, T>(
+        &mut self,
+        what: &str,
+        name: &Name,
+        known: impl Iterator<Item = &'n Text> + Clone,
+    ) -> Option<T> {
+        let message = format!("there is no {what} called `{}`", name.name);
+        let diagnostic = Diagnostic::error("policy.unknown_name", name.span, message).with_label("not declared");
+        let help = match suggest(&name.name, known.clone().map(AsRef::as_ref)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                let names: Vec<&str> = known.map(AsRef::as_ref).collect();
+                match names.is_empty() {
+                    true => format!("declare it in any file under the policies folder: `{what}: {}`", name.name),
+                    false => format!("declared are: {}", names.join(", ")),
+                }
+            }
+        };
+        self.report(diagnostic.with_help(help));
+        None
+    }
+}

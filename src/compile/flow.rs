@@ -1,0 +1,176 @@
+//! What is known at one place of a pipeline: which variables are set, whether there is a response, and
+//! whether anything follows.
+
+use std::collections::BTreeMap;
+
+use crate::engine::read::{Read, Slot};
+use crate::engine::value::{Facts, Text, Type};
+use crate::expr::Present;
+
+/// Whether something has happened on the ways that lead here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    Never,
+    OnSomeWays,
+    Always,
+}
+
+impl Happened {
+    fn join(self, other: Happened) -> Happened {
+        if self == other { self } else { Happened::OnSomeWays }
+    }
+}
+
+/// A variable root that steps have set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Root {
+    /// One value under the name itself.
+    Value(Slot, Facts),
+    /// Members, each in its slot.
+    Members(BTreeMap<Text, (Slot, Facts)>),
+    /// Who the caller is.
+    Identity(IdentityRoot),
+}
+
+/// What is known of an identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityRoot {
+    pub slot: Slot,
+    /// It may not be there at all.
+    pub absent: bool,
+    /// `client` is there after an API key.
+    pub has_client: bool,
+    /// The credential as presented, where one was.
+    pub credential: Option<(Slot, Facts)>,
+    /// The set of API keys that proved it, and the variable with the entry's id.
+    pub key_of: Option<(Text, Slot)>,
+}
+
+/// The state of a pipeline between two steps.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    pub roots: BTreeMap<Text, Root>,
+    /// Reads that a condition or a passed step has proved to be there.
+    pub proven: Vec<Present>,
+    pub routed: Happened,
+    /// Nothing gets here: every way has answered.
+    pub ended: bool,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Flow { roots: BTreeMap::new(), proven: Vec::new(), routed: Happened::Never, ended: false }
+    }
+}
+
+impl Flow {
+    /// The state after two ways have met.
+    pub fn join(self, other: Flow) -> Flow {
+        match (self.ended, other.ended) {
+            (true, false) => return other,
+            (false, true) => return self,
+            _ => {}
+        }
+        let mut roots = BTreeMap::new();
+        for (name, root) in &self.roots {
+            let joined = match other.roots.get(name) {
+                Some(same) => root.clone().join(same.clone()),
+                None => root.clone().maybe(),
+            };
+            roots.insert(name.clone(), joined);
+        }
+        for (name, root) in other.roots {
+            roots.entry(name).or_insert_with(|| root.maybe());
+        }
+        let proven = self.proven.into_iter().filter(|read| other.proven.contains(read)).collect();
+        Flow { roots, proven, routed: self.routed.join(other.routed), ended: self.ended && other.ended }
+    }
+
+    /// Notes that a read is there.
+    pub fn prove(&mut self, read: Read) {
+        self.proven.push(Present { read, members: Vec::new() });
+    }
+
+    /// Everything set so far may be absent: what `on_fault` and `finally` see.
+    pub fn maybe_all(self) -> Flow {
+        let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();
+        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false }
+    }
+}
+
+impl Root {
+    fn maybe(self) -> Root {
+        match self {
+            Root::Value(slot, facts) => Root::Value(slot, facts.maybe()),
+            Root::Members(members) => {
+                Root::Members(members.into_iter().map(|(name, (slot, facts))| (name, (slot, facts.maybe()))).collect())
+            }
+            Root::Identity(identity) => Root::Identity(IdentityRoot { absent: true, ..identity }),
+        }
+    }
+
+    fn join(self, other: Root) -> Root {
+        match (self, other) {
+            (Root::Value(slot, one), Root::Value(_, two)) => Root::Value(slot, join_facts(one, two)),
+            (Root::Members(one), Root::Members(mut two)) => {
+                let mut members = BTreeMap::new();
+                for (name, (slot, facts)) in one {
+                    let facts = two.remove(&name).map_or(facts.maybe(), |(_, other)| join_facts(facts, other));
+                    members.insert(name, (slot, facts));
+                }
+                members.extend(two.into_iter().map(|(name, (slot, facts))| (name, (slot, facts.maybe()))));
+                Root::Members(members)
+            }
+            (Root::Identity(one), Root::Identity(two)) => Root::Identity(IdentityRoot {
+                slot: one.slot,
+                absent: one.absent || two.absent,
+                has_client: one.has_client && two.has_client,
+                credential: match (one.credential, two.credential) {
+                    (Some((slot, one)), Some((_, two))) => Some((slot, join_facts(one, two))),
+                    (one, two) => one.or(two).map(|(slot, facts)| (slot, facts.maybe())),
+                },
+                key_of: if one.key_of == two.key_of { one.key_of } else { None },
+            }),
+            (one, _) => one.maybe(),
+        }
+    }
+}
+
+fn join_facts(one: Facts, two: Facts) -> Facts {
+    let ty = if one.ty == two.ty { one.ty } else { Type::Any };
+    Facts { ty, absent: one.absent || two.absent, ..one.mixed(two) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, ty: Type) -> Flow {
+        let mut flow = Flow::default();
+        flow.roots.insert(name.into(), Root::Value(Slot(0), Facts::policy(ty)));
+        flow
+    }
+
+    fn facts(flow: &Flow, name: &str) -> Facts {
+        match &flow.roots[name] {
+            Root::Value(_, facts) => *facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_only_one_way_sets_may_be_absent() {
+        let joined = with("a", Type::Int).join(with("b", Type::Int));
+        assert!(facts(&joined, "a").absent && facts(&joined, "b").absent);
+        let joined = with("a", Type::Int).join(with("a", Type::Text));
+        assert_eq!(facts(&joined, "a"), Facts::policy(Type::Any));
+    }
+
+    #[test]
+    fn a_way_that_has_ended_says_nothing_of_what_follows() {
+        let mut ended = with("a", Type::Int);
+        ended.ended = true;
+        let joined = ended.join(with("b", Type::Int));
+        assert!(!joined.ended && !joined.roots.contains_key("a") && !facts(&joined, "b").absent);
+    }
+}

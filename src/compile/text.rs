@@ -1,0 +1,272 @@
+//! Texts, expressions and literals of parameters, with the place of every error.
+
+use std::borrow::Cow;
+
+use serde_json::Value as Json;
+
+use crate::compile::Compile;
+use crate::engine::exchange::Exchange;
+use crate::engine::program::Condition;
+use crate::engine::read::Read;
+use crate::engine::value::{Facts, Mark, Val};
+use crate::expr::{self, Compiled, Place, Template, fault_by};
+use crate::fault::Fault;
+use crate::secret::keyed_hash;
+use crate::source::{Diagnostic, Expression, Literal, Node, Text};
+
+/// Where a text flows: decides which marks it may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Into the answer: no secrets, no details of faults.
+    Client,
+    /// Into a record or log: no secrets, tokens only as a short hash.
+    Record,
+    /// Upstream, into a key, a variable or a decision.
+    Inside,
+}
+
+/// A compiled text parameter.
+#[derive(Debug)]
+pub struct TextParam {
+    template: Template,
+    /// Code of the fault where its one `${}` is absent: `assertion.absent`.
+    absent: String,
+}
+
+impl TextParam {
+    /// What is known of it.
+    pub fn facts(&self) -> Facts {
+        self.template.facts()
+    }
+
+    /// The text itself where it holds no `${}`.
+    pub fn literal(&self) -> Option<&str> {
+        self.template.is_literal()
+    }
+
+    /// Its variables.
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The variable, where the text is exactly one and nothing else.
+    pub fn variable(&self) -> Option<&Read> {
+        self.template.single().and_then(Compiled::as_read)
+    }
+
+    /// Appends the text; an absent value is the step's `.absent`, by origin.
+    pub fn render(&self, x: &Exchange, out: &mut String) -> Result<(), Box<Fault>> {
+        if self.is_absent(x)? {
+            return Err(self.absence());
+        }
+        self.template.render(x, out)
+    }
+
+    /// The text, borrowed from the exchange where it is one plain variable.
+    pub fn read<'x>(&'x self, x: &'x Exchange) -> Result<Cow<'x, str>, Box<Fault>> {
+        self.read_optional(x)?.ok_or_else(|| self.absence())
+    }
+
+    /// The same, for parameters that take an absent value.
+    pub fn read_optional<'x>(&'x self, x: &'x Exchange) -> Result<Option<Cow<'x, str>>, Box<Fault>> {
+        if let Some(literal) = self.template.is_literal() {
+            return Ok(Some(Cow::Borrowed(literal)));
+        }
+        if let Some(single) = self.template.single() {
+            match single.eval(x)? {
+                Val::Absent => return Ok(None),
+                Val::Text(text) => return Ok(Some(text)),
+                _ => {}
+            }
+        }
+        let mut text = String::new();
+        self.template.render(x, &mut text)?;
+        Ok(Some(Cow::Owned(text)))
+    }
+
+    /// The value with its type, where the text is exactly one `${}`; else a text. Absent stays absent.
+    pub fn value<'x>(&'x self, x: &'x Exchange) -> Result<Val<'x>, Box<Fault>> {
+        self.template.value(x)
+    }
+
+    /// The value for a record: absent is `null`, a token its short keyed hash. What cannot be read (a body
+    /// that is no JSON) is `null` too: recording never decides about a request.
+    pub fn recorded(&self, x: &Exchange) -> Json {
+        let Some(single) = self.template.single() else { return Json::String(self.recorded_text(x)) };
+        match single.eval(x) {
+            Ok(Val::Absent) | Err(_) => Json::Null,
+            Ok(value) if !single.facts.mark.is_credential() => value.to_json(),
+            Ok(value) => {
+                let mut text = String::new();
+                let written = expr::write_text(&value, &mut text);
+                written.map_or(Json::Null, |()| Json::String(keyed_hash(text.as_bytes())))
+            }
+        }
+    }
+
+    /// The text for a record, tokens as their short keyed hashes; where it cannot be made, why.
+    pub fn recorded_text(&self, x: &Exchange) -> String {
+        let mut text = String::new();
+        match self.template.render_recorded(x, keyed_hash, &mut text) {
+            Ok(()) => text,
+            Err(fault) => format!("({})", fault.code),
+        }
+    }
+
+    fn is_absent(&self, x: &Exchange) -> Result<bool, Box<Fault>> {
+        match self.template.single() {
+            Some(single) if single.facts.absent => Ok(single.eval(x)?.is_absent()),
+            _ => Ok(false),
+        }
+    }
+
+    /// The fault for an absent value.
+    pub fn absence(&self) -> Box<Fault> {
+        fault_by(self.facts().origin, "expression.absent", format!("{}: a value is absent", self.absent))
+            .with_code(self.absent.clone())
+    }
+}
+
+/// A compiled `when`, `if` or other condition.
+#[derive(Debug)]
+pub struct Test(pub Compiled);
+
+impl Condition for Test {
+    fn holds(&self, x: &Exchange) -> Result<bool, Box<Fault>> {
+        self.0.holds(x)
+    }
+}
+
+/// A sentence as the clause that messages are: no capital, no full stop.
+fn clause(sentence: &str) -> String {
+    let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
+    let mut characters = sentence.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
+impl Compile<'_> {
+    /// Compiles a text that is not for a client or a record.
+    pub fn text(&mut self, text: &Text, place: Place) -> Option<TextParam> {
+        self.text_into(text, place, Sink::Inside)
+    }
+
+    /// Compiles a text and checks that it may flow where it goes.
+    pub fn text_into(&mut self, text: &Text, place: Place, sink: Sink) -> Option<TextParam> {
+        self.text_of(&text.0, place, sink)
+    }
+
+    /// The same for a scalar node of a free structure.
+    pub fn text_of(&mut self, node: &Node, place: Place, sink: Sink) -> Option<TextParam> {
+        let source = node.as_text().unwrap_or_default();
+        let template = match expr::template(source, place, self) {
+            Ok(template) => template,
+            Err(errors) => return self.expression_errors(node, errors),
+        };
+        let reads: Vec<Read> = template.reads().cloned().collect();
+        self.note_reads(&reads);
+        self.check_marks(&template, sink, node)?;
+        let assertion = self.steps.get(usize::from(self.current)).map_or("policy", |step| step.assertion);
+        Some(TextParam { template, absent: format!("{assertion}.absent") })
+    }
+
+    /// Refuses a text that would carry a value to where its mark forbids.
+    fn check_marks(&mut self, template: &Template, sink: Sink, node: &Node) -> Option<()> {
+        if sink == Sink::Inside {
+            return Some(());
+        }
+        if template.marks().any(|mark| mark == Mark::Secret) {
+            let message = match sink {
+                Sink::Client => "a secret would reach the client",
+                _ => "a secret would reach a record",
+            };
+            let help = "secrets may go into keys, credentials and fields for the upstream";
+            return self.refuse("policy.secret_leak", node.span(), message, help);
+        }
+        if sink == Sink::Client && template.marks().any(|mark| mark == Mark::Internal) {
+            let message = "the detail of a fault would reach the client: it may name what is inside";
+            let help = "answer with `${fault.code}` or `${fault.text}`; the record has the detail already";
+            return self.refuse("policy.detail_leak", node.span(), message, help);
+        }
+        Some(())
+    }
+
+    /// Compiles a bare expression.
+    pub fn expression(&mut self, expression: &Expression) -> Option<Compiled> {
+        self.expression_of(&expression.0, false)
+    }
+
+    /// Compiles a bare condition: it must be bool. Constant conditions are a warning.
+    pub fn condition(&mut self, node: &Node) -> Option<Compiled> {
+        let compiled = self.expression_of(node, true)?;
+        if let Some(constant) = compiled.constant {
+            let message = format!("this condition is always {constant}");
+            self.report(Diagnostic::warning("policy.constant_condition", node.span(), message));
+        }
+        Some(compiled)
+    }
+
+    /// Compiles a condition over the answer that a step has just received.
+    pub fn answer_condition(&mut self, node: &Node) -> Option<Compiled> {
+        self.answer_is_response = true;
+        let compiled = self.condition(node);
+        self.answer_is_response = false;
+        let body = |read: &Read| matches!(read, Read::Json(_) | Read::Body(_) | Read::BodyText(_));
+        if compiled.as_ref().is_some_and(|compiled| compiled.reads.iter().any(body)) {
+            let message = "the answer's body has not been read yet: only `status` and `headers` can be asked for";
+            return self.refuse("policy.answer_body", node.span(), message, "put a `compare` step behind the route");
+        }
+        compiled
+    }
+
+    fn expression_of(&mut self, node: &Node, condition: bool) -> Option<Compiled> {
+        let Some(source) = node.as_text() else {
+            let message = format!("expected an expression, got {}", node.kind());
+            return self.refuse("policy.wrong_type", node.span(), message, "write `request.method == 'GET'`");
+        };
+        if source.trim_start().starts_with("${") {
+            let help =
+                format!("write it without `${{}}`: {}", source.trim().trim_start_matches("${").trim_end_matches('}'));
+            return self.refuse("expr.not_bare", node.span(), "an expression stands here, not a text", &help);
+        }
+        let compiled = if condition { expr::compile_condition(source, self) } else { expr::compile(source, self) };
+        match compiled {
+            Ok(compiled) => {
+                let reads = compiled.reads.clone();
+                self.note_reads(&reads);
+                Some(compiled)
+            }
+            Err(errors) => self.expression_errors(node, errors),
+        }
+    }
+
+    fn expression_errors<T>(&mut self, node: &Node, errors: Vec<expr::Error>) -> Option<T> {
+        for error in errors {
+            let span = node.position_of(error.at.start, error.at.end);
+            let mut diagnostic = Diagnostic::error(error.code, span, clause(&error.message)).with_label(error.label);
+            if let Some(help) = error.help {
+                diagnostic = diagnostic.with_help(help);
+            }
+            self.report(diagnostic);
+        }
+        None
+    }
+
+    /// A text without `${...}` but `${env.NAME}`, which is resolved now.
+    pub fn literal(&mut self, literal: &Literal) -> Option<String> {
+        self.literal_of(&literal.0)
+    }
+
+    /// The same for a scalar node.
+    pub fn literal_of(&mut self, node: &Node) -> Option<String> {
+        match crate::compile::scope::resolve_env(node, self.around.resources) {
+            Ok(text) => Some(text.into_owned()),
+            Err(diagnostic) => {
+                self.report(*diagnostic);
+                None
+            }
+        }
+    }
+}
