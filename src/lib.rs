@@ -2,6 +2,7 @@
 //!
 //! The rooms, in the direction in which they depend on each other, are listed in `docs/architecture.md`.
 
+pub mod assertions;
 pub mod audit;
 pub mod body;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod fault;
 pub mod identity;
 pub mod limits;
 pub mod path;
+pub mod policy;
 pub mod secret;
 pub mod server;
 pub mod source;

@@ -1,0 +1,76 @@
+//! `if`: chooses between two lists of steps.
+//!
+//! A fault in `then` is a fault: it never falls into `else`. A condition that breaks never counts as false.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::compile::text::Test;
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, Kind, Step};
+use crate::engine::program::Op;
+use crate::source::Node;
+
+pub const KIND: Kind = Kind {
+    main: Some("condition"),
+    blocks: &["then", "else"],
+    examples: &[Example {
+        title: "Small requests are answered here, others refused",
+        yaml: r#"
+service: example
+match: { path: /items }
+policy:
+  - if: request.query.kind == 'small'
+    then:
+      - respond: { status: 200, text: small }
+    else:
+      - respond: { status: 404, text: only small ones }
+tests:
+  - name: the condition holds
+    request: { path: "/items?kind=small" }
+    expect: { status: 200, text: small }
+  - name: it does not
+    request: { path: "/items?kind=large" }
+    expect: { status: 404 }
+  - name: an absent parameter equals nothing
+    request: {}
+    expect: { status: 404 }
+"#,
+    }],
+    ..Kind::of::<If>("if", "Chooses between two lists of steps.", Category::Logic)
+};
+
+/// Parameters of `if`. `then: [...]` and `else: [...]` stand beside it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct If {
+    /// A bare expression that is true or false.
+    condition: Node,
+}
+
+impl Assertion for If {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let condition = cx.condition(&self.condition);
+        let Some(then) = step.block("then") else {
+            let help = "write `then:` with a list of steps beside `if`";
+            return cx.refuse("policy.missing_parameter", step.span, "`if` needs `then`", help);
+        };
+        // The condition's own needs come before both branches; those of the branches stand inside.
+        let before = cx.flow.clone();
+        if let Some(condition) = &condition {
+            cx.flow.proven.extend(condition.proves.iter().cloned());
+        }
+        let id = cx.current();
+        let mut then = cx.steps(then, &step.path_of("then"));
+        let after_then = std::mem::replace(&mut cx.flow, before);
+        let other = step.block("else").map_or_else(Vec::new, |list| cx.steps(list, &step.path_of("else")));
+        let after_else = std::mem::take(&mut cx.flow);
+        cx.flow = after_then.join(after_else);
+        if !other.is_empty() {
+            then.push(Op::Jump(other.len()));
+        }
+        let mut ops = vec![Op::Unless(id, Box::new(Test(condition?)), then.len())];
+        ops.extend(then);
+        ops.extend(other);
+        Some(Compiled::Ops(ops))
+    }
+}

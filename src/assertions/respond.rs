@@ -1,0 +1,210 @@
+//! `respond`: answers at once and ends the pipeline.
+//!
+//! 204 and 304 have no body (RFC 9110 §15.3.5, §15.4.5).
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::body::Body;
+use crate::compile::content::{Content, ContentForms};
+use crate::compile::header::SetHeader;
+use crate::compile::kind::Ends;
+use crate::compile::text::{Sink, TextParam};
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
+use crate::engine::exchange::Exchange;
+use crate::engine::message::Response;
+use crate::engine::program::{EndedBy, Plain, Verdict};
+use crate::expr::{Place, fault_by};
+use crate::fault::Fault;
+use crate::source::{Entries, Literal, Node, OneOrMany, Text};
+
+pub const KIND: Kind = Kind {
+    main: Some("status"),
+    ends: Ends::Always,
+    bodies: "only what it reads",
+    faults: &[
+        FaultDoc {
+            code: "respond.bad_status",
+            status: 500,
+            doc: "`status` came out as something else than a number from 200 to 599. Mend the expression.",
+        },
+        FaultDoc {
+            code: "respond.invalid_value",
+            status: 500,
+            doc: "A header value holds characters that no field may have (RFC 9110 §5.5). By origin of the value: 400, 502 or 500.",
+        },
+    ],
+    examples: &[Example {
+        title: "Accept and say under which id",
+        yaml: r#"
+service: example
+match: { path: /jobs, methods: [POST] }
+policy:
+  - respond:
+      status: 202
+      headers: { location: "/jobs/${request.id}" }
+      json: { id: "${request.id}", from: "${request.client.ip}" }
+tests:
+  - name: accepted
+    request: { method: POST, client: { ip: 192.0.2.7 } }
+    expect: { status: 202, json_has: { from: 192.0.2.7 }, headers: { content-type: application/json }, ended_by: respond }
+  - name: another method
+    request: { method: GET }
+    expect: { status: 405, fault: service.method, service: none, headers: { allow: POST } }
+"#,
+    }],
+    ..Kind::of::<Respond>("respond", "Answers at once and ends the pipeline.", Category::Routing)
+};
+
+/// Parameters of `respond`. At most one of `json`, `text`, `xml`, `form`, `value` and `file`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Respond {
+    /// Status code; without it 200, with `keep` that of the present response.
+    #[serde(default)]
+    status: Option<Text>,
+    /// Header fields; a list sends several fields of one name.
+    #[serde(default)]
+    headers: Option<Entries<OneOrMany<Text>>>,
+    /// A structure, types kept.
+    #[serde(default)]
+    json: Option<Node>,
+    /// Plain text.
+    #[serde(default)]
+    text: Option<Text>,
+    /// XML; every `${}` in it is escaped.
+    #[serde(default)]
+    xml: Option<Text>,
+    /// Fields, form-encoded.
+    #[serde(default)]
+    form: Option<Entries<Text>>,
+    /// Bytes or text of a variable.
+    #[serde(default)]
+    value: Option<Text>,
+    /// A file below the folder of gateway.yaml, read at load.
+    #[serde(default)]
+    file: Option<Literal>,
+    /// Media type; follows from the form without it.
+    #[serde(default)]
+    content_type: Option<Literal>,
+    /// Starts from the present response instead of an empty one.
+    #[serde(default)]
+    keep: bool,
+}
+
+impl Assertion for Respond {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let status = match self.status {
+            Some(text) => status(cx, &text)?,
+            None if self.keep => Status::Kept,
+            None => Status::Fixed(StatusCode::OK),
+        };
+        let headers = cx.set_headers(self.headers, Sink::Client);
+        let forms = ContentForms {
+            json: self.json,
+            text: self.text,
+            xml: self.xml,
+            form: self.form,
+            value: self.value,
+            file: self.file,
+            content_type: self.content_type,
+        };
+        let content = cx.content(forms, Sink::Client, step.span).ok()?;
+        if let (Status::Fixed(fixed), Some(_)) = (&status, &content)
+            && has_no_body(*fixed)
+        {
+            let message = format!("an answer with status {} has no body", fixed.as_u16());
+            return cx.refuse("policy.bad_value", step.span, message, "remove the body, or choose another status");
+        }
+        Compiled::plain(RespondStep { status, headers: headers?, content, keep: self.keep })
+    }
+}
+
+#[derive(Debug)]
+enum Status {
+    Fixed(StatusCode),
+    Text(TextParam),
+    /// That of the present response: an answer that is only dressed up stays what it was.
+    Kept,
+}
+
+fn status(cx: &mut Compile<'_>, text: &Text) -> Option<Status> {
+    let compiled = cx.text_into(text, Place::Plain, Sink::Client)?;
+    let Some(literal) = compiled.literal() else { return Some(Status::Text(compiled)) };
+    match parse_status(literal) {
+        Some(status) => Some(Status::Fixed(status)),
+        None => {
+            let message = format!("`{literal}` is no status: a number from 200 to 599 is");
+            cx.refuse("policy.bad_value", text.0.span(), message, "write `respond: 204`, or leave it out for 200")
+        }
+    }
+}
+
+fn parse_status(text: &str) -> Option<StatusCode> {
+    let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number))?;
+    StatusCode::from_u16(number).ok()
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+struct RespondStep {
+    status: Status,
+    headers: Vec<(HeaderName, Vec<SetHeader>)>,
+    content: Option<Content>,
+    keep: bool,
+}
+
+impl Plain for RespondStep {
+    fn check(&self, x: &mut Exchange) -> Verdict {
+        match self.respond(x) {
+            Ok(()) => Verdict::Ended(EndedBy::Respond),
+            Err(fault) => Verdict::Fault(fault),
+        }
+    }
+}
+
+impl RespondStep {
+    fn respond(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
+        let status = match &self.status {
+            Status::Fixed(status) => *status,
+            Status::Kept => x.response.as_ref().map_or(StatusCode::OK, |response| response.status),
+            Status::Text(text) => {
+                let word = text.read(x)?;
+                parse_status(&word).ok_or_else(|| {
+                    fault_by(text.facts().origin, "respond.bad_status", format!("`{word}` is no status"))
+                })?
+            }
+        };
+        let made = self.content.as_ref().map(|content| content.render(x)).transpose()?;
+        let mut fields: Vec<(HeaderName, Vec<HeaderValue>)> = Vec::with_capacity(self.headers.len());
+        for (name, values) in &self.headers {
+            let values = values.iter().map(|value| value.render(x, "respond.invalid_value"));
+            fields.push((name.clone(), values.collect::<Result<_, _>>()?));
+        }
+        let kept = if self.keep { x.response.take() } else { None };
+        let (mut headers, mut body) = match kept {
+            Some(kept) => (kept.headers, kept.body),
+            None => (HeaderMap::new(), Body::Empty),
+        };
+        if let Some((bytes, media)) = made {
+            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(header::CONTENT_ENCODING);
+            headers.insert(header::CONTENT_TYPE, media);
+            body = Body::Buffered(bytes);
+        }
+        for (name, values) in fields {
+            headers.remove(&name);
+            for value in values {
+                headers.append(&name, value);
+            }
+        }
+        if has_no_body(status) {
+            body = Body::Empty;
+        }
+        x.response = Some(Response::new(status, headers, body));
+        Ok(())
+    }
+}

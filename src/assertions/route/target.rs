@@ -1,0 +1,252 @@
+//! Where a `route` goes: its origin, and the path and query that are sent.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use ipnet::IpNet;
+
+use crate::compile::text::{Sink, TextParam};
+use crate::compile::url::{PathText, host_fits, is_outside, outside};
+use crate::compile::{Compile, Step};
+use crate::engine::exchange::Exchange;
+use crate::engine::message::split_authority;
+use crate::engine::value::Origin as ValueOrigin;
+use crate::expr::{Place, fault_by};
+use crate::fault::Fault;
+use crate::source::{Literal, Name, Node, OneOrMany, Text};
+use crate::upstream::{Addresses, Destination, Origin, Upstream};
+
+/// The parameters that say where to.
+pub(super) struct TargetParams {
+    pub to: Option<Text>,
+    pub upstream: Option<Name>,
+    pub path: Option<Text>,
+    pub query: Option<Text>,
+}
+
+/// A resolved way.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub upstream: Option<Arc<Upstream>>,
+    origin: Option<WhereTo>,
+    /// Segments between slashes, each for its place; `None` keeps the request's path.
+    path: Option<PathText>,
+    query: Option<TextParam>,
+}
+
+#[derive(Debug)]
+enum WhereTo {
+    Fixed(Arc<Origin>),
+    /// Made of variables: only these hosts, only public addresses beside these networks.
+    Chosen {
+        text: TextParam,
+        hosts: Vec<String>,
+        private: Option<Arc<[IpNet]>>,
+    },
+}
+
+/// What one request is sent to.
+pub(super) struct SentTo {
+    pub destination: Destination,
+    pub target: PathAndQuery,
+    pub addresses: Addresses,
+}
+
+impl TargetParams {
+    pub(super) fn compile(
+        self,
+        step: &Step<'_>,
+        cx: &mut Compile<'_>,
+        hosts: Vec<String>,
+        private: Option<Arc<[IpNet]>>,
+    ) -> Option<Way> {
+        match (self.to, self.upstream) {
+            (Some(to), None) if is_url(to.0.as_text().unwrap_or_default()) => {
+                if self.path.is_some() || self.query.is_some() {
+                    let help = "write the path into `to`, or use `rewrite`";
+                    return cx.refuse("policy.bad_value", to.0.span(), "`path` and `query` go with `upstream`", help);
+                }
+                url(&to, cx, hosts, private)
+            }
+            (Some(to), None) => {
+                let name = Name { name: to.0.as_text().unwrap_or_default().into(), span: to.0.span() };
+                named(&name, self.path, self.query, cx)
+            }
+            (None, Some(name)) => named(&name, self.path, self.query, cx),
+            (Some(_), Some(name)) => {
+                cx.refuse("policy.bad_value", name.span, "`to` and `upstream` exclude each other", "keep one of them")
+            }
+            (None, None) => {
+                let help = "write `route: http://127.0.0.1:9000`, or `route: NAME` with an `upstream`";
+                cx.refuse("policy.missing_parameter", step.span, "`route` needs `to` or `upstream`", help)
+            }
+        }
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://") || text.starts_with("${")
+}
+
+fn named(name: &Name, path: Option<Text>, query: Option<Text>, cx: &mut Compile<'_>) -> Option<Way> {
+    let upstream = cx.resource("upstream", name, |all| &all.upstreams)?;
+    let path = match path {
+        Some(text) => {
+            let written = text.0.as_text().unwrap_or_default();
+            let Some(rest) = written.strip_prefix('/') else {
+                return cx.refuse(
+                    "policy.bad_path",
+                    text.0.span(),
+                    "a path begins with `/`",
+                    "write `path: /v2/orders`",
+                );
+            };
+            Some(cx.path_text(&text.0, rest, Sink::Inside)?)
+        }
+        None => None,
+    };
+    let query = match query {
+        Some(text) => Some(cx.text_into(&text, Place::QueryValue, Sink::Inside)?),
+        None => None,
+    };
+    Some(Way { upstream: Some(upstream), origin: None, path, query })
+}
+
+/// Splits `http://host:port/path?query`; slashes and question marks inside `${...}` do not count.
+fn url(to: &Text, cx: &mut Compile<'_>, hosts: Vec<String>, private: Option<Arc<[IpNet]>>) -> Option<Way> {
+    let (node, text) = (&to.0, to.0.as_text().unwrap_or_default());
+    let after_scheme = text.find("://").map_or(0, |at| at + 3);
+    let marks = outside(text);
+    let path_at =
+        marks.iter().find(|(at, mark)| *at >= after_scheme && (*mark == '/' || *mark == '?')).map(|(at, _)| *at);
+    let (origin, rest) = text.split_at(path_at.unwrap_or(text.len()));
+    if marks.iter().any(|(_, mark)| *mark == '#') {
+        return cx.refuse("policy.bad_url", node.span(), "a fragment (`#`) is never sent", "remove it");
+    }
+    let origin = self::origin(node, origin, cx, hosts, private)?;
+    let query_at = rest.char_indices().zip(0..).find(|((at, mark), _)| *mark == '?' && is_outside(rest, *at));
+    let (path, query) = match query_at {
+        Some(((at, _), _)) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
+        None => (rest, None),
+    };
+    if path == "/" && query.is_none() {
+        let message = "a lone `/` behind the origin: keep the request's path, or send `/`?";
+        let help = "write the origin without `/` to keep the path; `rewrite: { path: / }` before it sends `/`";
+        return cx.refuse("policy.bad_url", node.span(), message, help);
+    }
+    let path = match path.strip_prefix('/') {
+        Some(rest) => Some(cx.path_text(node, rest, Sink::Inside)?),
+        None => None,
+    };
+    let query = match query {
+        Some(query) => Some(cx.text_of(&node.with_text(query), Place::QueryValue, Sink::Inside)?),
+        None => None,
+    };
+    Some(Way { upstream: None, origin: Some(origin), path, query })
+}
+
+fn origin(
+    node: &Node,
+    text: &str,
+    cx: &mut Compile<'_>,
+    hosts: Vec<String>,
+    private: Option<Arc<[IpNet]>>,
+) -> Option<WhereTo> {
+    let compiled = cx.text_of(&node.with_text(text), Place::Plain, Sink::Inside)?;
+    let known = compiled.template().known();
+    let fixed = match &known {
+        Some(crate::engine::value::Value::Text(text)) => Some(text.to_string()),
+        _ => None,
+    };
+    let Some(fixed) = fixed else {
+        if hosts.is_empty() {
+            let message = "a variable chooses the host: somebody could make the gateway call anything";
+            let help = "name the hosts it may choose: `allowed_hosts: [api.example.com]`";
+            return cx.refuse("policy.open_host", node.span(), message, help);
+        }
+        return Some(WhereTo::Chosen { text: compiled, hosts, private });
+    };
+    match Origin::parse(&fixed) {
+        Ok(origin) => Some(WhereTo::Fixed(Arc::new(origin))),
+        Err(why) => cx.refuse("policy.bad_url", node.span(), why, "write `http://10.0.0.5:9000`"),
+    }
+}
+
+/// Entries of `allowed_hosts`.
+pub(super) fn allowed_hosts(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Vec<String>> {
+    let mut hosts = Vec::new();
+    for literal in list.iter().flat_map(|list| list.iter()) {
+        let text = cx.literal(literal)?;
+        let (host, _) = split_authority(&text, 0);
+        if text.get(host.len() + 1..).is_some_and(|port| port.parse::<u16>().is_err()) {
+            let message = format!("`{text}` has no port behind its colon");
+            let help = "write `api.example.com`, or `api.example.com:8080`";
+            return cx.refuse("policy.bad_host", literal.0.span(), message, help);
+        }
+        hosts.push(text);
+    }
+    Some(hosts)
+}
+
+/// Whether an entry of `allowed_hosts` names an origin; without a port it means the scheme's own.
+fn allows(allowed: &str, origin: &Origin) -> bool {
+    let own_port = if origin.https { 443 } else { 80 };
+    let (host, port) = split_authority(allowed, own_port);
+    port == origin.port && host_fits(host, &origin.host.to_string())
+}
+
+impl Way {
+    /// Where one request goes.
+    pub(super) fn send_to(&self, x: &Exchange, query: Option<&str>) -> Result<SentTo, Box<Fault>> {
+        let (destination, addresses) = self.destination(x)?;
+        // The common case: the request's own target, unchanged.
+        if self.path.is_none()
+            && self.query.is_none()
+            && x.original.is_none()
+            && query == x.request.target.query()
+            && x.request.path.as_str() == x.request.target.path()
+        {
+            return Ok(SentTo { destination, target: x.request.target.clone(), addresses });
+        }
+        let mut target = String::with_capacity(64);
+        match &self.path {
+            None => target.push_str(x.request.path.as_str()),
+            Some(path) => path.render(x, "route.bad_path", &mut target)?,
+        }
+        match (&self.query, query) {
+            (Some(own), _) => {
+                target.push('?');
+                own.render(x, &mut target)?;
+            }
+            (None, Some(query)) => {
+                target.push('?');
+                target.push_str(query);
+            }
+            (None, None) => {}
+        }
+        let parsed = target.parse::<PathAndQuery>();
+        let target = parsed.map_err(|error| fault_by(ValueOrigin::Client, "route.bad_path", error.to_string()))?;
+        Ok(SentTo { destination, target, addresses })
+    }
+
+    fn destination(&self, x: &Exchange) -> Result<(Destination, Addresses), Box<Fault>> {
+        match (&self.upstream, &self.origin) {
+            (Some(upstream), _) => Ok((Destination::Upstream(upstream.clone()), Addresses::Any)),
+            (None, Some(WhereTo::Fixed(origin))) => Ok((Destination::Origin(origin.clone()), Addresses::Any)),
+            (None, Some(WhereTo::Chosen { text, hosts, private })) => {
+                let written = text.read(x)?;
+                let bad = |detail: String| fault_by(text.facts().origin, "route.bad_host", detail);
+                let origin = Origin::parse(&written).map_err(bad)?;
+                if !hosts.iter().any(|allowed| allows(allowed, &origin)) {
+                    return Err(bad(format!("`{}:{}` is not among allowed_hosts", origin.host, origin.port)));
+                }
+                let addresses = match private {
+                    None => Addresses::Any,
+                    Some(networks) => Addresses::Public(networks.clone()),
+                };
+                Ok((Destination::Origin(Arc::new(origin)), addresses))
+            }
+            (None, None) => Err(fault_by(ValueOrigin::Policy, "route.bad_host", "the route has no origin")),
+        }
+    }
+}

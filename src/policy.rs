@@ -1,0 +1,11 @@
+//! From files to a snapshot: read → parse → check → compile.
+//!
+//! The whole file set is one unit: any error anywhere means no new snapshot, and all errors are reported
+//! at once.
+
+pub mod build;
+pub mod document;
+pub mod files;
+pub mod resources;
+pub mod service;
+pub mod testing;

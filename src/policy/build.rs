@@ -1,0 +1,107 @@
+//! The whole set: parse all files, build the resources, compile the services, check what holds between them.
+
+use std::sync::Arc;
+
+use crate::audit::metrics::Metrics;
+use crate::compile::context::Surroundings;
+use crate::compile::kind::Kind;
+use crate::engine::select::Select;
+use crate::engine::snapshot::{Service, Snapshot};
+use crate::engine::value::Text;
+use crate::limits::Limits;
+use crate::policy::document::Documents;
+use crate::policy::files::{self, Files};
+use crate::policy::resources::{self, Given, Values};
+use crate::policy::service;
+use crate::source::{Diagnostic, Diagnostics, Sources, parse};
+
+/// What surrounds a set of files: gateway.yaml and the process.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pub limits: Limits,
+    /// Names of the listeners.
+    pub listeners: Vec<Text>,
+    /// Those of them on which a credential would cross a network in clear text.
+    pub clear_listeners: Vec<Text>,
+    pub values: Values,
+}
+
+/// A parsed set of files: compiled once to serve, and again for tests that bring their own values.
+#[derive(Default)]
+pub struct Parsed {
+    pub sources: Sources,
+    pub documents: Documents,
+    pub version: Text,
+}
+
+/// Parses all files.
+pub fn parse_files(files: &Files, diags: &mut Diagnostics) -> Parsed {
+    let mut sources = Sources::new();
+    let mut documents = Documents::default();
+    for file in files::add_to(files, &mut sources, diags) {
+        for node in parse(&sources, file, diags) {
+            documents.add(&node, diags);
+        }
+    }
+    Parsed { sources, documents, version: files.version().into() }
+}
+
+/// Compiles a parsed set. `None` when anything was wrong, which was reported.
+pub fn compile(
+    parsed: &Parsed,
+    environment: &Environment,
+    given: Option<&Given>,
+    metrics: Option<&Metrics>,
+    diags: &mut Diagnostics,
+) -> Option<Snapshot> {
+    let catalogue: &'static [&'static Kind] = crate::assertions::CATALOGUE;
+    let resources = resources::build(parsed, environment, given, diags);
+    let around = Surroundings {
+        sources: &parsed.sources,
+        resources: &resources,
+        fragments: &parsed.documents.fragments,
+        catalogue,
+        limits: &environment.limits,
+    };
+    let mut select = Select::default();
+    let mut services: Vec<Arc<Service>> = Vec::new();
+    let mut included: Vec<Text> = Vec::new();
+    for (name, doc) in &parsed.documents.services {
+        let built = service::build(doc, &parsed.documents, around, environment, diags);
+        included.extend(built.included.iter().cloned());
+        let (rule, service) = built.finish(metrics);
+        if let Some(rule) = rule
+            && let Err(equal) = select.insert(&rule, services.len())
+        {
+            let other = services.get(equal).and_then(|service| service.name.clone()).unwrap_or_default();
+            let first = parsed.documents.services.get(&other).map(|doc| doc.rule.path.0.span());
+            let message = format!("`{name}` matches the same requests as `{other}`");
+            let mut diagnostic = Diagnostic::error("policy.equal_match", doc.rule.path.0.span(), message)
+                .with_help("give them different hosts, paths or methods");
+            if let Some(first) = first {
+                diagnostic = diagnostic.with_note(first, "the other one stands here");
+            }
+            diags.push(diagnostic);
+        }
+        services.push(service);
+    }
+    let (mut unmatched, by_unmatched) = service::build_unmatched(&parsed.documents, around, diags);
+    included.extend(by_unmatched);
+    check_fragments(parsed, &included, diags);
+    unmatched.metrics = metrics.map(|metrics| metrics.service(&"none".into()));
+    diags.deduplicate();
+    if diags.has_errors() {
+        return None;
+    }
+    Some(Snapshot { version: parsed.version.clone(), select, services, unmatched: Arc::new(unmatched) })
+}
+
+/// A fragment that nobody includes is never compiled: say so rather than let it rot.
+fn check_fragments(parsed: &Parsed, included: &[Text], diags: &mut Diagnostics) {
+    for (name, fragment) in &parsed.documents.fragments {
+        if !included.contains(name) {
+            let message = format!("no service includes `{name}`: its steps are not checked");
+            diags.push(Diagnostic::warning("policy.unused_fragment", fragment.span, message));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Resources: the named things that policies refer to. One file per kind.
+
+pub mod api_keys;
+pub mod key;
+pub mod list;
+pub mod secret;
+pub mod upstream;
+pub mod users;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::compile::Compile;
+use crate::compile::context::Surroundings;
+use crate::compile::resources::Resources;
+use crate::engine::value::Text;
+use crate::policy::build::{Environment, Parsed};
+use crate::source::{Diagnostics, Name, Node};
+
+/// A kind of resource document.
+#[derive(Debug)]
+pub struct ResourceKind {
+    /// Its declaring key.
+    pub word: &'static str,
+    pub summary: &'static str,
+    pub schema: fn() -> schemars::Schema,
+    build: fn(&Name, &Node, &mut Build<'_>, &mut Resources),
+}
+
+/// All kinds, in the order in which they are built: what a kind refers to stands before it.
+pub const KINDS: [&ResourceKind; 6] =
+    [&secret::KIND, &list::KIND, &key::KIND, &api_keys::KIND, &users::KIND, &upstream::KIND];
+
+/// What the process gives to a set of files.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    /// Names that gateway.yaml lists.
+    pub env_listed: Vec<Text>,
+    /// Those of them that are set.
+    pub env: BTreeMap<Text, Text>,
+    /// Every variable of the process, for `secret: from: { env: NAME }`.
+    pub process_env: BTreeMap<String, String>,
+    /// What relative file names start from.
+    pub base: PathBuf,
+}
+
+/// What a policy test puts in the place of the real values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    pub env: BTreeMap<String, String>,
+    pub lists: BTreeMap<String, Vec<String>>,
+    pub secrets: BTreeMap<String, String>,
+    pub users: BTreeMap<String, BTreeMap<String, GivenUser>>,
+    pub api_keys: BTreeMap<String, BTreeMap<String, GivenKey>>,
+}
+
+/// A user of a test.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GivenUser {
+    pub password: String,
+    pub groups: Vec<String>,
+    pub attributes: BTreeMap<String, String>,
+    pub disabled: bool,
+}
+
+/// An API key of a test.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GivenKey {
+    pub value: String,
+    pub plan: Option<String>,
+    pub client: Option<String>,
+    pub subject: Option<String>,
+    pub groups: Vec<String>,
+    pub scopes: Vec<String>,
+    pub signing_secret: Option<String>,
+}
+
+/// Building the resources of one set of files.
+pub struct Build<'b> {
+    pub around: Surroundings<'b>,
+    pub values: &'b Values,
+    /// Present in tests: then nothing of the machine is read.
+    pub given: Option<&'b Given>,
+    pub diags: &'b mut Diagnostics,
+}
+
+impl Build<'_> {
+    /// A context for texts and names of the resource.
+    pub fn context(&mut self) -> Compile<'_> {
+        Compile::new(self.around, self.diags, "".into(), Vec::new())
+    }
+}
+
+/// Builds all resources, kind by kind. A broken one is reported and stands as declared.
+pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, diags: &mut Diagnostics) -> Resources {
+    let mut values = environment.values.clone();
+    for (name, value) in given.iter().flat_map(|given| &given.env) {
+        values.env.insert(name.as_str().into(), value.as_str().into());
+        values.env_listed.push(name.as_str().into());
+    }
+    let mut resources = Resources {
+        env: values.env.clone(),
+        env_listed: values.env_listed.clone(),
+        base: values.base.clone(),
+        ..Resources::default()
+    };
+    let fragments = BTreeMap::new();
+    for kind in KINDS {
+        for doc in parsed.documents.resources.iter().filter(|doc| doc.kind.word == kind.word) {
+            let known = Resources::clone(&resources);
+            let around = Surroundings {
+                sources: &parsed.sources,
+                resources: &known,
+                fragments: &fragments,
+                catalogue: &[],
+                limits: &environment.limits,
+            };
+            let mut build = Build { around, values: &values, given, diags };
+            (kind.build)(&doc.name, &doc.node, &mut build, &mut resources);
+        }
+    }
+    resources
+}

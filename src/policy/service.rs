@@ -1,0 +1,353 @@
+//! Compiling one service: its match rule, its pipeline with the defaults merged in, and what follows from it.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::compile::Compile;
+use crate::compile::context::{Part, Surroundings};
+use crate::compile::flow::Happened;
+use crate::engine::program::Program;
+use crate::engine::select::{HostRule, Rule, Segment, parse_path};
+use crate::engine::snapshot::Service;
+use crate::engine::value::Text;
+use crate::policy::build::Environment;
+use crate::policy::document::{DefaultsDoc, Documents, ServiceDoc};
+use crate::source::{Diagnostic, Diagnostics, Node, Span, suggest};
+
+/// What is compiled of a service document.
+pub struct BuiltService {
+    pub rule: Option<Rule>,
+    pub service: Service,
+    /// Fragments that it includes.
+    pub included: Vec<Text>,
+}
+
+/// Compiles a service. Everything wrong with it is reported.
+pub fn build(
+    doc: &ServiceDoc,
+    documents: &Documents,
+    around: Surroundings<'_>,
+    environment: &Environment,
+    diags: &mut Diagnostics,
+) -> BuiltService {
+    let rule = rule(doc, around, &environment.listeners, diags);
+    let params: Vec<Text> =
+        rule.iter().flat_map(|rule| &rule.path).filter_map(|segment| segment.name().cloned()).collect();
+    let defaults = defaults_of(doc, documents, diags);
+    let name: Text = doc.service.name.as_str().into();
+    let mut cx = Compile::new(around, diags, name.clone(), params);
+    cx.rest_param = rule.iter().flat_map(|rule| &rule.path).find_map(|segment| match segment {
+        Segment::Rest(name) => Some(name.clone()),
+        _ => None,
+    });
+    let mut main = Vec::new();
+    for defaults in &defaults {
+        if let Some(before) = &defaults.before {
+            main.extend(cx.steps(before, &format!("{}.before.", defaults.defaults.name)));
+        }
+    }
+    main.extend(cx.steps(&doc.policy, ""));
+    check_answer(&mut cx, doc);
+    check_clear_text(&mut cx, doc, environment);
+    let on_fault = std::iter::once((None, doc.on_fault.as_ref()))
+        .chain(defaults.iter().map(|defaults| (Some(defaults.defaults.name.as_str()), defaults.on_fault.as_ref())));
+    let on_fault = tail(&mut cx, Part::OnFault, "on_fault", on_fault);
+    let finally = std::iter::once((None, doc.finally.as_ref()))
+        .chain(defaults.iter().map(|defaults| (Some(defaults.defaults.name.as_str()), defaults.finally.as_ref())));
+    let finally = tail(&mut cx, Part::Finally, "finally", finally);
+    cx.hold_for_later(&mut main); // the tails read bodies too
+    let (slots, identities) = cx.room();
+    let service = Service {
+        name: Some(name),
+        file: around.sources.name(doc.service.span.file).into(),
+        rule: rule.as_ref().map(|rule| rule.to_string().into()),
+        main: Program { ops: main },
+        on_fault,
+        finally,
+        slots,
+        identities,
+        steps: std::mem::take(&mut cx.steps),
+        owned_headers: std::mem::take(&mut cx.owned_headers),
+        plan: cx.plan.clone(),
+        keeps_answer_headers: cx.answer_headers_read,
+        metrics: None,
+        names: cx.names(),
+    };
+    BuiltService { rule, service, included: cx.included }
+}
+
+/// What happens to requests that no service wants: the tails of the defaults for all services.
+pub fn build_unmatched(
+    documents: &Documents,
+    around: Surroundings<'_>,
+    diags: &mut Diagnostics,
+) -> (Service, Vec<Text>) {
+    let all: Vec<&DefaultsDoc> = documents.defaults.values().filter(|defaults| applies(defaults, None)).collect();
+    let mut cx = Compile::new(around, diags, "".into(), Vec::new());
+    let named = |of: fn(&DefaultsDoc) -> Option<&Node>| {
+        all.iter().map(move |defaults| (Some(defaults.defaults.name.as_str()), of(defaults))).collect::<Vec<_>>()
+    };
+    let on_fault = tail(&mut cx, Part::OnFault, "on_fault", named(|defaults| defaults.on_fault.as_ref()).into_iter());
+    let finally = tail(&mut cx, Part::Finally, "finally", named(|defaults| defaults.finally.as_ref()).into_iter());
+    let (slots, identities) = cx.room();
+    let keeps_answer_headers = cx.answer_headers_read;
+    let service =
+        Service { on_fault, finally, slots, identities, steps: cx.steps, keeps_answer_headers, ..Service::default() };
+    (service, cx.included)
+}
+
+fn tail<'d>(
+    cx: &mut Compile<'_>,
+    part: Part,
+    word: &str,
+    lists: impl Iterator<Item = (Option<&'d str>, Option<&'d Node>)>,
+) -> Program {
+    cx.part = part;
+    cx.flow = cx.everything_set();
+    let mut ops = Vec::new();
+    for (defaults, list) in lists {
+        let Some(list) = list else { continue };
+        let path = match defaults {
+            Some(name) => format!("{name}.{word}."),
+            None => format!("{word}."),
+        };
+        ops.extend(cx.steps(list, &path));
+        cx.flow.ended = false; // the next list is of another document: it is just not reached
+    }
+    Program { ops }
+}
+
+fn check_answer(cx: &mut Compile<'_>, doc: &ServiceDoc) {
+    if cx.flow.ended || cx.flow.routed == Happened::Always || cx.incomplete {
+        return;
+    }
+    let message = match cx.flow.routed {
+        Happened::OnSomeWays => "some requests come to the end of this pipeline without an answer",
+        _ => "this pipeline ends without an answer",
+    };
+    let help = "end it with `route`, `respond` or `redirect` on every way";
+    cx.refuse::<()>("policy.no_answer", doc.service.span, message, help);
+}
+
+/// Refuses credentials that whoever listens on the network could read and use (RFC 7617 §4, RFC 6750 §5.3).
+fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Environment) {
+    let stands_on =
+        |listener: &Text| doc.listeners.as_ref().is_none_or(|names| names.iter().any(|name| *name.name == **listener));
+    let Some(listener) = environment.clear_listeners.iter().find(|listener| stands_on(listener)) else { return };
+    let Some(step) = cx.steps.iter().find(|step| step.assertion.starts_with("authenticate_")) else { return };
+    let message = format!(
+        "`{}` at {} takes credentials in clear text: listener `{listener}` can be reached over the network without TLS",
+        step.assertion, step.place
+    );
+    let help = "let it listen on loopback behind a proxy that ends TLS; for `behind_tls_proxy` and `allow_plaintext_credentials` \
+                see gateway.yaml";
+    cx.refuse::<()>("policy.plaintext_credentials", doc.service.span, &message, help);
+}
+
+/// Defaults that hold for a service, in order of name.
+fn defaults_of<'d>(doc: &ServiceDoc, documents: &'d Documents, diags: &mut Diagnostics) -> Vec<&'d DefaultsDoc> {
+    let without: Vec<_> = doc.without.iter().flat_map(|names| names.iter()).collect();
+    for name in &without {
+        if !documents.defaults.contains_key(name.name.as_str()) {
+            let message = format!("there are no defaults called `{}`", name.name);
+            let near = suggest(&name.name, documents.defaults.keys().map(AsRef::as_ref));
+            let help = near.map_or("remove it".to_owned(), |near| format!("did you mean `{near}`?"));
+            diags.push(Diagnostic::error("policy.unknown_name", name.span, message).with_help(help));
+        }
+    }
+    let wanted = |defaults: &&DefaultsDoc| {
+        applies(defaults, Some(&doc.service.name)) && !without.iter().any(|name| name.name == defaults.defaults.name)
+    };
+    documents.defaults.values().filter(wanted).collect()
+}
+
+/// Whether defaults hold for a service; `None` asks whether they hold for all.
+fn applies(defaults: &DefaultsDoc, service: Option<&str>) -> bool {
+    let Some(patterns) = &defaults.services else { return true };
+    patterns.iter().any(|pattern| match (service, pattern.split_once('*')) {
+        (None, _) => pattern == "*",
+        (Some(service), None) => pattern == service,
+        (Some(service), Some((start, end))) => {
+            service.len() >= start.len() + end.len() && service.starts_with(start) && service.ends_with(end)
+        }
+    })
+}
+
+fn rule(doc: &ServiceDoc, around: Surroundings<'_>, listeners: &[Text], diags: &mut Diagnostics) -> Option<Rule> {
+    let mut cx = Compile::new(around, diags, doc.service.name.as_str().into(), Vec::new());
+    let host = match &doc.rule.host {
+        None => Some(HostRule::Any),
+        Some(literal) => {
+            let span = literal.0.span();
+            cx.literal(literal).and_then(|host| host_rule(&mut cx, &host, span))
+        }
+    };
+    let path = cx.literal(&doc.rule.path).and_then(|path| match parse_path(&path) {
+        Ok(segments) => check_canonical(&mut cx, &path, doc.rule.path.0.span()).then_some(segments),
+        Err(why) => {
+            let help = "write `/orders/{id}`, or `/files/{*rest}` for all below";
+            cx.refuse("policy.bad_path", doc.rule.path.0.span(), why, help)
+        }
+    });
+    let methods = methods(&mut cx, doc);
+    let mut stands_on = Vec::new();
+    for name in doc.listeners.iter().flat_map(|names| names.iter()) {
+        match listeners.iter().find(|listener| ***listener == *name.name) {
+            Some(listener) => stands_on.push(listener.clone()),
+            None => cx.unknown_name::<()>("listener", name, listeners.iter()).unwrap_or_default(),
+        }
+    }
+    Some(Rule { host: host?, path: path?, methods: methods?, listeners: stands_on })
+}
+
+/// Literal segments are compared with canonical paths: one that is written otherwise would never match.
+fn check_canonical(cx: &mut Compile<'_>, pattern: &str, span: Span) -> bool {
+    let plain: String = pattern.chars().filter(|character| !"{}*".contains(*character)).collect();
+    let canonical = crate::path::CanonicalPath::parse(&plain);
+    match canonical {
+        Ok(canonical) if canonical.as_str() == plain => true,
+        Ok(canonical) => {
+            let message = "requests are matched by their canonical path, which never looks like this";
+            let help = format!("its canonical form is `{}`", canonical.as_str());
+            cx.refuse::<()>("policy.bad_path", span, message, &help);
+            false
+        }
+        Err(why) => {
+            let message = format!("no request can have this path: {why}");
+            cx.refuse::<()>("policy.bad_path", span, message, "write it as clients send it, such as `/orders/{id}`");
+            false
+        }
+    }
+}
+
+fn host_rule(cx: &mut Compile<'_>, host: &str, span: Span) -> Option<HostRule> {
+    // The dot at the end of a rooted name is cut from requests too.
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let legal = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
+    };
+    if let Some(suffix) = host.strip_prefix('*') {
+        if suffix.starts_with('.') && legal(suffix) && suffix.len() > 1 {
+            return Some(HostRule::Suffix(suffix.into()));
+        }
+    } else if legal(&host) && (host.starts_with('[') || !host.contains(':')) {
+        return Some(HostRule::Exact(host.into()));
+    }
+    let message = format!("`{host}` is no host");
+    cx.refuse("policy.bad_host", span, message, "write `api.example.com` or `*.example.com`, without scheme and port")
+}
+
+fn methods(cx: &mut Compile<'_>, doc: &ServiceDoc) -> Option<Vec<Method>> {
+    let mut methods = Vec::new();
+    for literal in doc.rule.methods.iter().flat_map(|methods| methods.iter()) {
+        let word = cx.literal(literal)?;
+        match Method::from_bytes(word.as_bytes()) {
+            Ok(method) if word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') => methods.push(method),
+            _ => {
+                let message = format!("`{word}` is no method");
+                let help = "methods are written in capitals: `methods: [GET, POST]`";
+                return cx.refuse("policy.bad_method", literal.0.span(), message, help);
+            }
+        }
+    }
+    Some(methods)
+}
+
+impl BuiltService {
+    /// Gives it its numbers.
+    pub fn finish(mut self, metrics: Option<&crate::audit::metrics::Metrics>) -> (Option<Rule>, Arc<Service>) {
+        if let (Some(metrics), Some(name)) = (metrics, &self.service.name) {
+            self.service.metrics = Some(metrics.service(name));
+        }
+        (self.rule, Arc::new(self.service))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::assertions::trial::{Trial, loads, service};
+    use crate::engine::program::Op;
+    use crate::engine::read::Side;
+
+    /// For each route of the pipeline, whether it holds the request's body.
+    fn held(steps: &str) -> Vec<bool> {
+        let snapshot = loads(&service(steps));
+        let ops = &snapshot.services[0].main.ops;
+        let before = |at: usize| ops[..at].iter().any(|op| matches!(op, Op::Buffer(_, Side::Request)));
+        ops.iter().enumerate().filter(|(_, op)| matches!(op, Op::Route(..))).map(|(at, _)| before(at)).collect()
+    }
+
+    const ROUTE: &str = "  - route: http://127.0.0.1:9000\n";
+
+    #[test]
+    fn a_route_alone_lets_the_body_stream() {
+        assert_eq!(held(ROUTE), [false]);
+        let both = "  - if: request.method == 'PUT'\n    then: [{ route: http://a }]\n    else: [{ route: http://b }]";
+        assert_eq!(held(both), [false, false]);
+        assert_eq!(held(&format!("{ROUTE}on_fault:\n  - log: \"${{fault.code}}\"\nfinally:\n  - log: done")), [false]);
+    }
+
+    #[test]
+    fn a_second_route_finds_the_body_held() {
+        let again = "  - route: http://127.0.0.1:9001\n    when: response.status == 503";
+        assert_eq!(held(&format!("{ROUTE}{again}")), [true, true]);
+        assert_eq!(held(&format!("{ROUTE}on_fault:\n{ROUTE}")), [true]);
+    }
+
+    #[test]
+    fn what_comes_last_reads_a_body_that_routes_have_held() {
+        for tail in [
+            "on_fault:\n  - log: \"${request.text}\"",
+            "finally:\n  - log: \"${request.json.a ?? 'none'}\"",
+            "finally:\n  - audit: { fields: { size: \"${len(request.body)}\" } }",
+        ] {
+            assert_eq!(held(&format!("{ROUTE}{tail}")), [true], "{tail}");
+        }
+    }
+
+    fn sent(steps: &str) -> (u16, Vec<String>) {
+        let outcome = Trial::of(steps).post_streamed("/", "abc");
+        (outcome.status, outcome.sent.into_iter().map(|sent| sent.body).collect())
+    }
+
+    #[test]
+    fn a_streamed_body_is_sent_again_by_a_second_route() {
+        let again = "  - route: http://127.0.0.1:9001\n    when: response.status == 200";
+        assert_eq!(sent(&format!("{ROUTE}{again}")), (200, vec!["abc".to_owned(), "abc".to_owned()]));
+        let failed = "  - raise: { status: 500, code: trial.no }\non_fault:\n";
+        assert_eq!(sent(&format!("{ROUTE}{failed}{ROUTE}")), (200, vec!["abc".to_owned(), "abc".to_owned()]));
+    }
+
+    #[test]
+    fn finally_records_a_streamed_body_that_was_sent() {
+        let trial = Trial::of(&format!("{ROUTE}finally:\n  - audit: {{ fields: {{ sent: \"${{request.text}}\" }} }}"));
+        let mut line = String::new();
+        trial.post_streamed("/", "abc").record.write_line(&mut line);
+        assert!(line.contains("{\"sent\":\"abc\"}"), "{line}");
+    }
+
+    #[test]
+    fn the_answer_is_read_before_and_after_it_left() {
+        let trial = Trial::of(
+            "  - raise: { status: 403, code: trial.no }\n\
+             on_fault:\n  - set_headers: { x-status: \"${answer.status ?? 0}\", x-size: \"${answer.size ?? 0}\" }\n\
+             finally:\n  - audit: { fields: { status: \"${answer.status}\", type: \"${answer.headers.content_type}\", \
+             size: \"${answer.size}\" } }",
+        );
+        let outcome = trial.get("/");
+        let size = outcome.body.len().to_string();
+        assert_eq!((outcome.header("x-status"), outcome.header("x-size")), (Some("403"), Some(&*size)));
+        let mut line = String::new();
+        outcome.record.write_line(&mut line);
+        let fields = format!("{{\"status\":403,\"type\":\"application/problem+json\",\"size\":{size}}}");
+        assert!(line.contains(&fields), "{line}");
+    }
+
+    #[test]
+    fn fields_of_the_answer_are_kept_only_where_they_are_read() {
+        let keeps = |steps: &str| loads(&service(steps)).services[0].keeps_answer_headers;
+        assert!(keeps("  - respond: 204\nfinally:\n  - log: \"${answer.headers.date ?? ''}\""));
+        assert!(!keeps("  - respond: 204\nfinally:\n  - log: \"${answer.status ?? 0} ${request.headers.date ?? ''}\""));
+    }
+}

@@ -1,0 +1,295 @@
+//! From `tests:` in the files to cases that can run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::compile::resources::Resources;
+use crate::compile::scope::resolve_env;
+use crate::engine::value::Text as Shared;
+use crate::policy::build::{Environment, Parsed};
+use crate::policy::document::ServiceDoc;
+use crate::policy::testing::expect::Expect;
+use crate::policy::testing::given::{World, merged};
+use crate::policy::testing::request::{TestRequest, Usual};
+use crate::policy::testing::text::{CAPTURED_MAX, Names, TestText};
+use crate::source::{
+    Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, Node, NodeValue, Span, Text, read, suggest,
+};
+
+/// Exchanges of one case, repetitions counted.
+const EXCHANGES_MAX: u32 = 100_000;
+
+/// One case, ready to run.
+#[derive(Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// The tested service.
+    pub suite: Shared,
+    /// Where its name stands.
+    pub span: Span,
+    pub(super) world: World,
+    pub(super) exchanges: Vec<TestExchange>,
+    /// Names of captured values in the order of their slots.
+    pub(super) captured: Vec<String>,
+}
+
+impl Case {
+    /// What it puts in the place of the documents' own values.
+    pub fn given(&self) -> &crate::policy::resources::Given {
+        &self.world.resources
+    }
+}
+
+/// One request of a case and what is expected of it.
+#[derive(Debug)]
+pub(super) struct TestExchange {
+    /// Index of the exchange whose request is sent, its own or an earlier one's.
+    pub request: usize,
+    pub made: Option<TestRequest>,
+    pub expect: Expect,
+    pub after: Duration,
+    pub repeat: u32,
+    pub capture: Vec<(String, TestText)>,
+    pub span: Span,
+}
+
+/// A case.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CaseDoc {
+    /// What it shows, in a few words.
+    name: Text,
+    #[serde(default)]
+    given: Option<Node>,
+    #[serde(default)]
+    request: Option<Node>,
+    #[serde(default)]
+    expect: Option<Node>,
+    /// Several requests on one state.
+    #[serde(default)]
+    exchanges: Option<Vec<Node>>,
+}
+
+/// One of several requests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExchangeDoc {
+    /// The request, or `again` for the one before.
+    request: Node,
+    #[serde(default)]
+    expect: Option<Node>,
+    /// The clock moves on by this first.
+    #[serde(default)]
+    after: Option<DurationValue>,
+    /// How often it is sent; every answer must be as expected.
+    #[serde(default)]
+    repeat: Option<u32>,
+    /// Values for later texts.
+    #[serde(default)]
+    capture: Entries<Text>,
+}
+
+/// Cases that share a `given`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct GroupDoc {
+    #[serde(default)]
+    given: Option<Node>,
+    cases: Vec<Node>,
+}
+
+/// Collects all cases of a set of files; everything wrong with them is reported.
+pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, service) in &parsed.documents.services {
+        let Some(tests) = &service.tests else { continue };
+        let suite = Suite { name, service, parsed };
+        if tests.as_list().is_some() {
+            suite.cases(None, tests, &mut cases, diags);
+        } else if let Some(group) = read::<GroupDoc>(tests, None, "`tests`", diags) {
+            let list = Node::new(tests.span(), NodeValue::List(group.cases));
+            suite.cases(group.given.as_ref(), &list, &mut cases, diags);
+        }
+    }
+    for tests in &parsed.documents.tests {
+        match parsed.documents.services.get_key_value(tests.tests.name.as_str()) {
+            Some((name, service)) => {
+                let suite = Suite { name, service, parsed };
+                suite.cases(tests.given.as_ref(), &tests.cases, &mut cases, diags);
+            }
+            None => unknown_suite(&tests.tests, parsed, diags),
+        }
+    }
+    diags.deduplicate();
+    cases
+}
+
+fn unknown_suite(name: &Name, parsed: &Parsed, diags: &mut Diagnostics) {
+    if parsed.documents.broken_services.iter().any(|broken| **broken == *name.name) {
+        return;
+    }
+    let message = format!("there is no service called `{}` to be tested", name.name);
+    let help = match suggest(&name.name, parsed.documents.services.keys().map(AsRef::as_ref)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`tests:` names a service".to_owned(),
+    };
+    diags.push(Diagnostic::error("policy.unknown_name", name.span, message).with_help(help));
+}
+
+struct Suite<'s> {
+    name: &'s Shared,
+    service: &'s ServiceDoc,
+    parsed: &'s Parsed,
+}
+
+impl Suite<'_> {
+    fn cases(&self, shared: Option<&Node>, list: &Node, cases: &mut Vec<Case>, diags: &mut Diagnostics) {
+        let Some(items) = list.as_list() else {
+            let message = format!("expected a list of cases, got {}", list.kind());
+            diags.push(Diagnostic::error("policy.wrong_type", list.span(), message));
+            return;
+        };
+        cases.extend(items.iter().filter_map(|node| self.case(shared, node, diags)));
+    }
+
+    fn case(&self, shared: Option<&Node>, node: &Node, diags: &mut Diagnostics) -> Option<Case> {
+        let doc: CaseDoc = read(node, None, "a case", diags)?;
+        let given = merged(shared, doc.given.as_ref());
+        let world = World::read(given.as_ref(), doc.given.as_ref(), self.parsed, diags);
+        let world = world?;
+        let mut names = Names::default();
+        let exchanges = match (doc.request, doc.exchanges) {
+            (Some(request), None) => {
+                let alone =
+                    ExchangeDoc { request, expect: doc.expect, after: None, repeat: None, capture: Entries::default() };
+                let span = node.span();
+                vec![self.exchange(alone, span, &world, &[], &mut names, diags)?]
+            }
+            (None, Some(nodes)) if doc.expect.is_none() => self.exchanges(&nodes, &world, &mut names, diags)?,
+            _ => {
+                let message = "a case has `request` and `expect`, or `exchanges`, each of which has both";
+                diags.push(Diagnostic::error("test.no_request", doc.name.span(), message));
+                return None;
+            }
+        };
+        if !exchanges.iter().any(|exchange| exchange.expect.says_something()) {
+            let message = "this case expects none of `status`, `fault` and `upstream`: it could not fail";
+            let help = "say at least which status it ends with: `expect: { status: 200 }`";
+            diags.push(Diagnostic::error("test.expects_nothing", doc.name.span(), message).with_help(help));
+            return None;
+        }
+        let (name, span) = (doc.name.as_str().to_owned(), doc.name.span());
+        Some(Case { name, suite: self.name.clone(), span, world, exchanges, captured: names.captured })
+    }
+
+    fn exchanges(
+        &self,
+        nodes: &[Node],
+        world: &World,
+        names: &mut Names,
+        diags: &mut Diagnostics,
+    ) -> Option<Vec<TestExchange>> {
+        let mut exchanges: Vec<TestExchange> = Vec::new();
+        let mut sent = 0_u32;
+        for node in nodes {
+            let node = &super::later(node, "an exchange", &["together"], diags);
+            let doc: ExchangeDoc = read(node, None, "an exchange", diags)?;
+            sent = sent.saturating_add(doc.repeat.unwrap_or(1));
+            exchanges.push(self.exchange(doc, node.span(), world, &exchanges, names, diags)?);
+            if sent > EXCHANGES_MAX {
+                let message = format!("a case has at most {EXCHANGES_MAX} exchanges, repetitions counted");
+                diags.push(Diagnostic::error("policy.bad_value", node.span(), message));
+                return None;
+            }
+        }
+        Some(exchanges)
+    }
+
+    #[allow(clippy::too_many_arguments)] // all of a case's parts meet here
+    fn exchange(
+        &self,
+        doc: ExchangeDoc,
+        span: Span,
+        world: &World,
+        before: &[TestExchange],
+        names: &mut Names,
+        diags: &mut Diagnostics,
+    ) -> Option<TestExchange> {
+        let (request, made) = match (doc.request.as_text(), before.last()) {
+            (Some("again"), Some(last)) => (last.request, None),
+            (Some("again"), None) => {
+                let message = "`again` sends the request before once more, and there is none";
+                diags.push(Diagnostic::error("policy.bad_value", doc.request.span(), message));
+                return None;
+            }
+            _ => (before.len(), Some(TestRequest::read(&doc.request, world, self.needs_path(), names, diags)?)),
+        };
+        let expect = match &doc.expect {
+            Some(node) => Expect::read(node, names, diags)?,
+            None => Expect::default(),
+        };
+        names.answered = true;
+        let capture: Vec<_> = doc
+            .capture
+            .iter()
+            .map(|(name, text)| Some((name.clone(), TestText::compile(&text.0, names, diags)?)))
+            .collect();
+        names.answered = false;
+        let mut captured = Vec::new();
+        for (name, text) in capture.into_iter().collect::<Option<Vec<_>>>()? {
+            if names.captured.len() >= CAPTURED_MAX {
+                let message = format!("a case captures at most {CAPTURED_MAX} values");
+                diags.push(Diagnostic::error("policy.bad_value", name.span, message));
+                return None;
+            }
+            if !names.captured.contains(&name.name) {
+                names.captured.push(name.name.clone());
+            }
+            captured.push((name.name, text));
+        }
+        let after = doc.after.map_or(Duration::ZERO, |after| after.duration);
+        let repeat = doc.repeat.unwrap_or(1);
+        Some(TestExchange { request, made, expect, after, repeat, capture: captured, span })
+    }
+
+    /// Whether the match path does not say what to request.
+    fn needs_path(&self) -> bool {
+        self.service.rule.path.as_str().replace("${", "").contains('{')
+    }
+}
+
+/// What the match rule says about a request that leaves it out. What is wrong with the rule is reported where
+/// the service is compiled.
+pub(super) fn usual(service: &ServiceDoc, environment: &Environment, world: &World) -> Usual {
+    let mut env: BTreeMap<Shared, Shared> = environment.values.env.clone();
+    env.extend(world.resources.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())));
+    let resources = Resources { env, ..Resources::default() };
+    let text = |literal: &Literal| {
+        resolve_env(&literal.0, &resources).map_or_else(|_| String::new(), |text| text.into_owned())
+    };
+    let rule = &service.rule;
+    let path = Some(text(&rule.path)).filter(|path| !path.contains('{') && path.starts_with('/'));
+    let method = rule.methods.iter().flat_map(|methods| methods.iter()).next();
+    Usual {
+        method: method.map_or_else(|| "GET".to_owned(), text),
+        path,
+        host: match rule.host.as_ref().map(text) {
+            Some(host) => host.strip_prefix('*').map(|suffix| format!("any{suffix}")).unwrap_or(host),
+            None => "localhost".to_owned(),
+        },
+        listener: listener(service, environment),
+    }
+}
+
+fn listener(service: &ServiceDoc, environment: &Environment) -> Shared {
+    let named = service.listeners.iter().flat_map(|names| names.iter()).next();
+    match (named, environment.listeners.first()) {
+        (Some(name), _) => name.name.as_str().into(),
+        (None, Some(first)) => first.clone(),
+        (None, None) => "main".into(),
+    }
+}

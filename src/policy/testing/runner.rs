@@ -1,0 +1,301 @@
+//! Running cases: the engine as it serves, on a frozen clock, with stand-ins for the world outside.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde_json::Value as Json;
+use tokio::runtime::{Builder, LocalRuntime};
+
+use crate::body::Body;
+use crate::clock::wheel::Wheel;
+use crate::clock::{Clock, Frozen};
+use crate::engine::exchange::{Client, Exchange};
+use crate::engine::random::Random;
+use crate::engine::read::{IdentityMember, Read, Reader};
+use crate::engine::serve;
+use crate::engine::snapshot::Snapshot;
+use crate::engine::value::Value;
+use crate::engine::worker::{Records, Shared, Transport, Worker};
+use crate::identity::hash_pool::HashPool;
+use crate::identity::throttle::{Guessing, Throttle};
+use crate::policy::build::{Environment, Parsed, compile};
+use crate::policy::resources::Given;
+use crate::policy::testing::case::{Case, TestExchange, usual};
+use crate::policy::testing::judge::{Judge, Problem};
+use crate::policy::testing::request::Usual;
+use crate::policy::testing::seen::{Answered, Seen};
+use crate::policy::testing::text::Bench;
+use crate::policy::testing::transport::StandIns;
+use crate::server::check_head;
+use crate::source::{Diagnostics, Severity, Span};
+
+/// Threads that check passwords; the hashes of tests cost next to nothing.
+const HASH_THREADS: usize = 1;
+/// Jobs that may wait for them.
+const HASH_QUEUE_MAX: usize = 16;
+/// Real time after which an exchange counts as hanging: nothing in a test waits for real.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the cases of one run share.
+pub(super) struct Runner<'p> {
+    parsed: &'p Parsed,
+    environment: &'p Environment,
+    /// Compiled once per `given` that differs; the error is a text for people.
+    snapshots: Vec<(Given, Result<Arc<Snapshot>, String>)>,
+    hashes: HashPool,
+    wheel: Wheel,
+    runtime: LocalRuntime,
+}
+
+/// The state that the exchanges of one case share.
+struct Stage<'c> {
+    case: &'c Case,
+    usual: Usual,
+    worker: Rc<Worker>,
+    frozen: Rc<Frozen>,
+    stand_ins: Rc<StandIns>,
+    captured: BTreeMap<String, Value>,
+    random: Random,
+}
+
+impl<'p> Runner<'p> {
+    /// A runner. The error says which part of the machine was not to be had.
+    pub fn new(parsed: &'p Parsed, environment: &'p Environment) -> std::io::Result<Runner<'p>> {
+        Ok(Runner {
+            parsed,
+            environment,
+            snapshots: Vec::new(),
+            hashes: HashPool::new(HASH_THREADS, HASH_QUEUE_MAX)?,
+            wheel: Wheel::new(),
+            runtime: Builder::new_current_thread().enable_time().build_local(Default::default())?,
+        })
+    }
+
+    /// Runs one case; what is wrong is returned, nothing for a case that passed.
+    pub fn run(&mut self, case: &Case) -> Option<Problem> {
+        let snapshot = match self.snapshot(&case.world.resources) {
+            Ok(snapshot) => snapshot,
+            Err(why) => return Some(Problem::of_case(case.span, "the files load with `given`", why)),
+        };
+        let mut stage = self.stage(case, snapshot)?;
+        for (index, exchange) in case.exchanges.iter().enumerate() {
+            stage.frozen.advance(exchange.after);
+            for _ in 0..exchange.repeat {
+                if let Some(problem) = self.exchange(&mut stage, exchange) {
+                    return Some(problem.in_exchange(index, case.exchanges.len()));
+                }
+            }
+        }
+        unused(case, &stage.stand_ins)
+    }
+
+    /// The set compiled with what a case gives; equal `given`, same snapshot.
+    fn snapshot(&mut self, given: &Given) -> Result<Arc<Snapshot>, String> {
+        if let Some((_, known)) = self.snapshots.iter().find(|(known, _)| known == given) {
+            return known.clone();
+        }
+        let mut diags = Diagnostics::new();
+        let snapshot = compile(self.parsed, self.environment, Some(given), None, &mut diags);
+        let snapshot = snapshot.map(Arc::new).ok_or_else(|| messages(self.parsed, &diags));
+        self.snapshots.push((given.clone(), snapshot.clone()));
+        snapshot
+    }
+
+    fn stage<'c>(&self, case: &'c Case, snapshot: Arc<Snapshot>) -> Option<Stage<'c>> {
+        let service = self.parsed.documents.services.get(&case.suite)?;
+        let throttle = Throttle::new(Guessing::default());
+        let shared = Shared::new(self.environment.limits.clone(), 1, throttle, self.hashes.clone(), snapshot);
+        let frozen = Frozen::at(case.world.clock);
+        let seed = case.world.seed;
+        let stand_ins = Rc::new(StandIns::new(case.world.upstream.clone(), frozen.clone(), seed));
+        let worker = Worker::new(
+            0,
+            Arc::new(shared),
+            Clock::Frozen(frozen.clone()),
+            self.wheel.clone(),
+            Random::seeded(seed),
+            Transport::Given(stand_ins.clone()),
+            Records::Kept(RefCell::default()),
+        );
+        Some(Stage {
+            case,
+            usual: usual(service, self.environment, &case.world),
+            worker: Rc::new(worker),
+            frozen,
+            stand_ins,
+            captured: BTreeMap::new(),
+            random: Random::seeded(seed),
+        })
+    }
+
+    fn exchange(&self, stage: &mut Stage<'_>, exchange: &TestExchange) -> Option<Problem> {
+        let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
+        let (parts, body) = match request.make(&stage.usual, &stage.bench(None)) {
+            Ok(made) => made,
+            Err(why) => return Some(Problem::of_case(request.span, "a request that can be sent", why)),
+        };
+        let client = stage.client(request.ip, request.peer);
+        let sending = send(&stage.worker, client, parts, body, exchange);
+        let seen = self.runtime.block_on(async { tokio::time::timeout(EXCHANGE_TIME_MAX, sending).await });
+        let Ok(mut seen) = seen else {
+            let got = format!("the exchange still waits after {} real seconds", EXCHANGE_TIME_MAX.as_secs());
+            return Some(Problem::of_case(exchange.span, "an exchange that ends", got));
+        };
+        seen.calls = stage.stand_ins.take_sent();
+        if let Records::Kept(kept) = &stage.worker.records {
+            seen.record = kept.borrow_mut().pop();
+        }
+        seen.at = Duration::from_nanos(stage.worker.clock.mono_ns());
+        let judge = Judge { case: stage.case, exchange, seen: &seen, bench: &stage.bench(Some(&seen)) };
+        let problem = judge.problem(stage.stand_ins.take_broken());
+        let captured = if problem.is_none() { capture(stage, exchange, &seen) } else { Ok(Vec::new()) };
+        match captured {
+            Ok(captured) => {
+                stage.captured.extend(captured);
+                problem
+            }
+            Err(problem) => Some(*problem),
+        }
+    }
+}
+
+impl Stage<'_> {
+    fn bench<'b>(&'b self, answer: Option<&'b Seen>) -> Bench<'b> {
+        Bench {
+            captured: &self.captured,
+            order: &self.case.captured,
+            answer,
+            now: self.worker.clock.wall(),
+            random: &self.random,
+        }
+    }
+
+    fn client(&self, ip: IpAddr, peer: IpAddr) -> Client {
+        Client { listener: self.usual.listener.clone(), scheme: "http", ip, peer_ip: peer, port: 0 }
+    }
+}
+
+/// Sends one request through the engine as a connection does, to the last byte of the answer.
+async fn send(
+    worker: &Rc<Worker>,
+    client: Client,
+    parts: http::request::Parts,
+    body: Bytes,
+    exchange: &TestExchange,
+) -> Seen {
+    let refused = check_head(&parts, &worker.shared.limits).err();
+    let to_head = parts.method == http::Method::HEAD;
+    let body = if body.is_empty() { Body::Empty } else { Body::Buffered(body) };
+    let mut x = serve::exchange(worker.clone(), client, parts, body, refused);
+    let trace = Rc::default();
+    x.trace = Some(Rc::clone(&trace));
+    let x = serve::answer(x).await;
+    let (snapshot, service) = (x.snapshot.clone(), x.service);
+    let fault = x.fault.as_ref().map(|fault| (fault.code.to_string(), fault.detail.clone()));
+    let ended_by = if fault.is_some() { "fault" } else { x.ended_by.word() };
+    let names = exchange.expect.variables.iter().map(|(name, _)| name.name.as_str());
+    let variables = names.map(|name| variable(&x, name)).collect();
+    let (parts, body) = serve::leave(x).into_parts();
+    let whole = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = if to_head { Bytes::new() } else { whole };
+    let mut seen = Seen::new(snapshot, Answered { status: parts.status.as_u16(), headers: parts.headers, body });
+    (seen.service, seen.fault, seen.ended_by, seen.variables) = (service, fault, ended_by, variables);
+    seen.trace = trace.take();
+    seen
+}
+
+/// A variable by its dotted name: absent without a value, `None` where no step sets it.
+fn variable(x: &Exchange, path: &str) -> Option<Option<Json>> {
+    let names = &x.compiled(&x.snapshot).names;
+    let below = |name: &str| match path.strip_prefix(name)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('.'),
+    };
+    let identity = names.identities.iter().find_map(|(name, slot)| Some((*slot, below(name)?)));
+    if let Some((slot, members)) = identity {
+        let (member, rest) = members.split_once('.').unwrap_or((members, ""));
+        let read = Read::Identity(slot, identity_member(member)?);
+        let value = x.read(&read).ok()?.into_value();
+        return Some(inside(&value, rest));
+    }
+    // The longest name wins: `hash.value` before `hash`.
+    let variables = names.variables.iter().filter_map(|(name, slot)| Some((name.len(), *slot, below(name)?)));
+    let (_, slot, rest) = variables.max_by_key(|(length, ..)| *length)?;
+    Some(inside(x.var(slot), rest))
+}
+
+fn identity_member(word: &str) -> Option<IdentityMember> {
+    Some(match word {
+        "scheme" => IdentityMember::Scheme,
+        "subject" => IdentityMember::Subject,
+        "groups" => IdentityMember::Groups,
+        "scopes" => IdentityMember::Scopes,
+        "client" => IdentityMember::Client,
+        "claims" => IdentityMember::Claims,
+        "attributes" => IdentityMember::Attributes,
+        "expires_at" => IdentityMember::ExpiresAt,
+        "credential" => IdentityMember::Credential,
+        _ => return None,
+    })
+}
+
+fn inside(value: &Value, path: &str) -> Option<Json> {
+    let mut val = value.view();
+    for member in path.split('.').filter(|member| !member.is_empty()) {
+        val = match member.parse() {
+            Ok(index) => val.element(index),
+            Err(_) => val.member(member),
+        };
+    }
+    (!val.is_absent()).then(|| val.to_json())
+}
+
+fn capture(stage: &Stage<'_>, exchange: &TestExchange, seen: &Seen) -> Result<Vec<(String, Value)>, Box<Problem>> {
+    let bench = stage.bench(Some(seen));
+    let mut captured = Vec::new();
+    for (name, text) in &exchange.capture {
+        let value = match text.value(&bench) {
+            Ok(Value::Absent) => Err("absent".to_owned()),
+            other => other,
+        };
+        let value = value
+            .map_err(|got| Box::new(Problem::of_case(text.span, &format!("a value for `captured.{name}`"), got)))?;
+        captured.push((name.clone(), value));
+    }
+    Ok(captured)
+}
+
+/// Stand-ins that were to be used and were not.
+fn unused(case: &Case, stand_ins: &StandIns) -> Option<Problem> {
+    case.world.upstream.iter().zip(stand_ins.used()).find_map(|(stand_in, used)| {
+        let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        match stand_in.times {
+            Some(wanted) if used < wanted => Some(Problem::of_case(
+                stand_in.span,
+                &format!("used {}", times(wanted)),
+                format!("used {}", times(used)),
+            )),
+            None if used == 0 && stand_in.own => {
+                let got = "never used; where that is meant, write `times: 0`".to_owned();
+                Some(Problem::of_case(stand_in.span, "used at least once", got))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// What keeps a set from loading, in lines.
+fn messages(parsed: &Parsed, diags: &Diagnostics) -> String {
+    let errors = diags.iter().filter(|one| one.severity == Severity::Error);
+    let lines = errors.map(|one| {
+        let place = parsed.sources.place(one.span.unwrap_or(Span::NOWHERE));
+        format!("{}:{}: {} ({})", place.file, place.line, one.message, one.code)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

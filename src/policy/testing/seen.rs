@@ -1,0 +1,107 @@
+//! What one exchange of a test did: its answer, what was sent upstream, its steps, variables and record.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value as Json;
+
+use crate::audit::record::Record;
+use crate::engine::exchange::Traced;
+use crate::engine::worker::Live;
+
+/// Everything that expectations look at.
+pub(super) struct Seen {
+    pub snapshot: Rc<Live>,
+    /// Index in the snapshot.
+    pub service: Option<usize>,
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Code and detail.
+    pub fault: Option<(String, String)>,
+    /// The word of `ended_by`.
+    pub ended_by: &'static str,
+    pub calls: Vec<SentCall>,
+    pub trace: Vec<Traced>,
+    /// Values of the variables that the expectations name, in their order: absent without a value, and
+    /// `None` for a name that no step sets.
+    pub variables: Vec<Option<Option<Json>>>,
+    pub record: Option<Record>,
+    /// Virtual time since the case began.
+    pub at: Duration,
+    json: OnceCell<Option<Json>>,
+}
+
+/// A request that was sent upstream.
+#[derive(Clone, Debug)]
+pub(super) struct SentCall {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// With the Host field that goes out.
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// No stand-in took it.
+    pub unexpected: bool,
+}
+
+/// The parts of [`Seen`] that come from the answer alone.
+pub(super) struct Answered {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Seen {
+    /// An answer, with nothing known of how it came about yet.
+    pub fn new(snapshot: Rc<Live>, answered: Answered) -> Seen {
+        let Answered { status, headers, body } = answered;
+        Seen {
+            snapshot,
+            service: None,
+            status,
+            headers,
+            body,
+            fault: None,
+            ended_by: "end",
+            calls: Vec::new(),
+            trace: Vec::new(),
+            variables: Vec::new(),
+            record: None,
+            at: Duration::ZERO,
+            json: OnceCell::new(),
+        }
+    }
+
+    /// The body as JSON, where it is.
+    pub fn json(&self) -> Option<&Json> {
+        self.json.get_or_init(|| serde_json::from_slice(&self.body).ok()).as_ref()
+    }
+
+    /// The compiled service.
+    pub fn compiled(&self) -> &crate::engine::snapshot::Service {
+        match self.service.and_then(|index| self.snapshot.services.get(index)) {
+            Some(service) => service,
+            None => &self.snapshot.unmatched,
+        }
+    }
+
+    /// Its name, `none` without one.
+    pub fn service_name(&self) -> &str {
+        self.compiled().name.as_deref().unwrap_or("none")
+    }
+}
+
+/// All values of a field: one as a text, several as a list.
+pub(super) fn field(headers: &HeaderMap, name: &str) -> Option<Json> {
+    let text = |value: &HeaderValue| Json::String(String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let mut values: Vec<Json> = headers.get_all(name).iter().map(text).collect();
+    match values.len() {
+        0 => None,
+        1 => values.pop(),
+        _ => Some(Json::Array(values)),
+    }
+}

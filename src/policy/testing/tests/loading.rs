@@ -1,0 +1,110 @@
+//! What is wrong with the format is said when the tests are read.
+
+use super::{codes, environment, loaded, passes, run};
+use crate::policy::testing::Options;
+
+fn case(case: &str) -> Vec<&'static str> {
+    codes(&format!(
+        r#"
+list: names
+entries: [a]
+---
+service: one
+match: {{ path: "/one/{{id}}" }}
+policy: [{{ respond: {{ status: 204 }} }}]
+tests:
+  - {{ name: n, {case} }}
+"#
+    ))
+}
+
+#[test]
+fn mistakes_are_load_errors() {
+    let good = "request: { path: /one/1 }, expect: { status: 204 }";
+    let table = [
+        (good.to_owned(), ""),
+        ("request: { path: /one/1 }".into(), "test.expects_nothing"),
+        ("request: { path: /one/1 }, expect: { headers: { a: b } }".into(), "test.expects_nothing"),
+        ("expect: { status: 204 }".into(), "test.no_request"),
+        ("request: {}, expect: { status: 204 }".into(), "test.no_path"),
+        ("request: { path: /one/1, pth: x }, expect: { status: 204 }".into(), "policy.unknown_key"),
+        ("request: { path: /one/1, json: 1, text: x }, expect: { status: 204 }".into(), "policy.bad_value"),
+        ("request: { path: /one/1, basic: { a: b, c: d } }, expect: { status: 204 }".into(), "policy.bad_value"),
+        ("request: { path: /one/1, api_key: acme }, expect: { status: 204 }".into(), "policy.unknown_name"),
+        ("request: { path: /one/1, client: { ip: x } }, expect: { status: 204 }".into(), "policy.bad_value"),
+        ("request: { path: /one/1, client: { tls: true } }, expect: { status: 204 }".into(), "policy.not_supported"),
+        ("request: { path: /one/1, headers: { 'a b': c } }, expect: { status: 204 }".into(), "policy.bad_value"),
+        ("request: { path: '/one/${x}' }, expect: { status: 204 }".into(), "expr.unknown_variable"),
+        ("request: { path: '/one/${captured.x}' }, expect: { status: 204 }".into(), "expr.unknown_variable"),
+        ("request: { path: '/one/${response.text}' }, expect: { status: 204 }".into(), "expr.unknown_variable"),
+        ("request: { path: \"/one/${secret('a')}\" }, expect: { status: 204 }".into(), "expr.unknown_variable"),
+        ("request: { path: '/one/${' }, expect: { status: 204 }".into(), "expr.unclosed"),
+        ("request: { path: /one/1 }, expect: { status: 204, x: 1 }".into(), "policy.unknown_key"),
+        ("request: { path: /one/1 }, expect: { status: 204, json_path: {} }".into(), "policy.not_supported"),
+        ("request: { path: /one/1 }, expect: { status: }".into(), "policy.wrong_type"),
+        ("request: { path: /one/1 }, expect: { status: 204, upstream: two }".into(), "policy.bad_value"),
+        ("request: { path: /one/1 }, expect: { status: 204, text: { matches: '(' } }".into(), "test.bad_matcher"),
+        ("request: { path: /one/1 }, expect: { status: 204, text: { typ: x } }".into(), "test.bad_matcher"),
+        ("request: { path: /one/1 }, expect: { status: 204, text: { type: x } }".into(), "test.bad_matcher"),
+        ("exchanges: [{ request: again, expect: { status: 204 } }]".into(), "policy.bad_value"),
+        (format!("exchanges: [{{ {good}, together: 2 }}]"), "policy.not_supported"),
+        (format!("{good}, given: {{ tokens: {{}} }}"), "policy.not_supported"),
+        (format!("{good}, given: {{ clok: x }}"), "policy.unknown_key"),
+        (format!("{good}, given: {{ clock: today }}"), "policy.bad_value"),
+        (format!("{good}, given: {{ lists: {{ name: [a] }} }}"), "policy.unknown_name"),
+        (format!("{good}, given: {{ secrets: {{ a: b }} }}"), "policy.unknown_name"),
+        (format!("{good}, given: {{ upstream: [{{ match: {{ upstream: x }} }}] }}"), "policy.unknown_name"),
+        (format!("{good}, given: {{ upstream: [{{ answer: {{ status: 99 }} }}] }}"), "policy.bad_value"),
+        (format!("{good}, given: {{ upstream: [{{ answer: {{ fail: tls }} }}] }}"), "policy.bad_value"),
+        (format!("{good}, given: {{ upstream: [{{ answer: {{ json: 1, text: x }} }}] }}"), "policy.bad_value"),
+    ];
+    for (written, code) in table {
+        let expected: Vec<&str> = if code.is_empty() { Vec::new() } else { vec![code] };
+        assert_eq!(case(&written), expected, "{written}");
+    }
+    assert_eq!(codes("tests: nobody\ncases: []\n"), ["policy.unknown_name"]);
+}
+
+#[test]
+fn a_shared_given_is_merged_key_by_key() {
+    let yaml = r#"
+list: names
+entries: []
+---
+list: others
+entries: []
+---
+service: one
+match: { path: "/${env.PLACE}" }
+policy:
+  - if: contains(list('names'), request.query.name ?? '') || contains(list('others'), request.query.name ?? '')
+    then: [{ respond: { status: 200 } }]
+    else: [{ respond: { status: 404 } }]
+---
+tests: one
+given: { env: { PLACE: here }, lists: { names: [ann], others: [bob] } }
+cases:
+  - { name: shared, request: { path: "/here?name=ann" }, expect: { status: 200 } }
+  - { name: own list, given: { lists: { names: [eve] } }, request: { path: "/here?name=ann" }, expect: { status: 404 } }
+  - { name: the other list stays, given: { lists: { names: [eve] } }, request: { path: "/here?name=bob" }, expect: { status: 200 } }
+  - { name: own environment, given: { env: { PLACE: there } }, request: {}, expect: { status: 404, service: one, fault: none } }
+"#;
+    passes(yaml);
+}
+
+#[test]
+fn files_that_do_not_load_with_a_given_fail_the_case() {
+    let (parsed, cases) = loaded(
+        r#"
+service: one
+match: { path: "${env.PLACE}" }
+policy: [{ respond: { status: 204 } }]
+tests:
+  - { name: without, request: {}, expect: { status: 204 } }
+  - { name: with, given: { env: { PLACE: /one } }, request: {}, expect: { status: 204 } }
+"#,
+    );
+    let report = run(&parsed, &environment(), &cases, &Options::default()).unwrap();
+    assert_eq!((report.passed, report.failed.len()), (1, 1));
+    assert!(report.failed[0].mismatches[0].got.contains("policy.env_missing"), "{report:?}");
+}
