@@ -2,19 +2,26 @@
 //!
 //! The rooms, in the direction in which they depend on each other, are listed in `docs/architecture.md`.
 
+pub mod admin;
 pub mod assertions;
 pub mod audit;
 pub mod body;
+pub mod cli;
 pub mod clock;
 pub mod compile;
+pub mod config;
 pub mod digest;
 pub mod engine;
+pub mod explain;
 pub mod expr;
 pub mod fault;
+pub mod gateway;
 pub mod identity;
 pub mod limits;
 pub mod path;
 pub mod policy;
+pub mod process;
+pub mod reload;
 pub mod secret;
 pub mod server;
 pub mod source;

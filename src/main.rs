@@ -1,3 +1,7 @@
-//! The `gatewright` binary; its commands come with the process.
+//! The `gatewright` command: arguments to the library, an exit code back.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(gatewright::cli::main())
+}

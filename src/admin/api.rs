@@ -1,0 +1,49 @@
+//! What the admin interface says in JSON.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value as Json, json};
+
+use crate::engine::snapshot::{Service, Snapshot};
+use crate::reload::Status;
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: &Json) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// What serves, and how the last reload went. Names and places only: no parameter of a step, and so no secret.
+pub(super) fn snapshot(snapshot: &Snapshot, status: &Status) -> Json {
+    json!({
+        "version": *snapshot.version,
+        "loaded_at": status.loaded_at().to_string(),
+        "services": snapshot.services.iter().map(|one| service(one)).collect::<Vec<_>>(),
+        "last_reload": status.last().to_json(),
+    })
+}
+
+fn service(service: &Service) -> Json {
+    let steps = service.steps.iter().map(|step| {
+        json!({
+            "path": *step.path,
+            "name": *step.name,
+            "assertion": step.assertion,
+            "place": *step.place,
+        })
+    });
+    json!({
+        "name": service.name.as_deref(),
+        "match": service.rule.as_deref(),
+        "file": *service.file,
+        "holds_request_body": service.plan.request.as_deref(),
+        "holds_response_body": service.plan.response.as_deref(),
+        "steps": steps.collect::<Vec<_>>(),
+    })
+}

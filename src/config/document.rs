@@ -1,0 +1,456 @@
+//! The keys of gateway.yaml, and what they become.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::address::{admin_address, network, socket_address};
+use super::limits::LimitsDoc;
+use super::{Config, LANGUAGE_VERSION, Listener, Log, LogFormat, WORKERS_MAX};
+use crate::audit::sink::To;
+use crate::engine::value::Text;
+use crate::identity::throttle::Guessing;
+use crate::server::ListenerConfig;
+use crate::source::{
+    Diagnostic, Diagnostics, DurationValue, Literal, Name, Node, OneOrMany, Size, Span, Spanned, units,
+};
+
+/// Records of a file larger than this go on in a new one, where gateway.yaml does not say.
+const ROTATE: u64 = 100 * 1024 * 1024;
+
+/// gateway.yaml.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GatewayDoc {
+    /// Version of the policy language: 1.
+    #[serde(default)]
+    version: Option<Spanned<u64>>,
+    /// Where clients come in.
+    #[serde(default)]
+    listeners: Option<Vec<ListenerDoc>>,
+    /// The admin interface.
+    #[serde(default)]
+    admin: Option<AdminDoc>,
+    /// Folder of the policies.
+    #[serde(default)]
+    policies: Option<Literal>,
+    /// Folder of the assertions that operators define; it may be missing.
+    #[serde(default)]
+    assertions: Option<Literal>,
+    /// Folder for what the gateway keeps.
+    #[serde(default)]
+    state: Option<Literal>,
+    /// Threads that serve: a number, or `auto` for one per core.
+    #[serde(default)]
+    workers: Option<Literal>,
+    /// Time for requests to end after SIGTERM.
+    #[serde(default)]
+    drain: Option<DurationValue>,
+    /// How changed files are noticed.
+    #[serde(default)]
+    reload: Option<ReloadDoc>,
+    /// The policies' own tests before a reload.
+    #[serde(default)]
+    tests: Option<TestsDoc>,
+    /// Names of environment variables that policies may read.
+    #[serde(default)]
+    env: Option<OneOrMany<Name>>,
+    /// Where records go.
+    #[serde(default)]
+    audit: Option<AuditDoc>,
+    /// Pauses after failed guesses at credentials.
+    #[serde(default)]
+    guessing: Option<GuessingDoc>,
+    /// The process's own log, on standard error.
+    #[serde(default)]
+    log: Option<LogDoc>,
+    /// Bounds on what clients and upstreams may make the gateway hold.
+    #[serde(default)]
+    limits: Option<LimitsDoc>,
+    /// `memory`.
+    #[serde(default)]
+    counters: Option<Literal>,
+    /// Comes with a later version.
+    #[serde(default)]
+    store: Option<Node>,
+    /// Comes with a later version.
+    #[serde(default)]
+    vault: Option<Node>,
+    /// Comes with a later version.
+    #[serde(default)]
+    scrub: Option<Node>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListenerDoc {
+    /// Name of the listener, for `listeners:` of services and for records.
+    name: Name,
+    /// Address and port.
+    address: Literal,
+    /// Networks of proxies whose word about the client counts.
+    #[serde(default)]
+    trusted_proxies: Option<OneOrMany<Literal>>,
+    /// Something in front of it ends TLS.
+    #[serde(default)]
+    behind_tls_proxy: bool,
+    /// Credentials may come in without TLS.
+    #[serde(default)]
+    allow_plaintext_credentials: bool,
+    /// Comes with a later version.
+    #[serde(default)]
+    tls: Option<Node>,
+}
+
+/// The admin interface.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AdminDoc {
+    /// A loopback address and port.
+    address: Literal,
+    /// Comes with a later version.
+    #[serde(default)]
+    tls: Option<Node>,
+    /// Comes with a later version.
+    #[serde(default)]
+    token: Option<Node>,
+}
+
+/// How changed files are noticed.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReloadDoc {
+    /// Quiet time before a change is read.
+    #[serde(default)]
+    settle: Option<DurationValue>,
+    /// `auto`, a duration, or `off`.
+    #[serde(default)]
+    poll: Option<Literal>,
+}
+
+/// The policies' own tests before a reload.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TestsDoc {
+    /// `run` or `skip`.
+    #[serde(default)]
+    on_reload: Option<OnReload>,
+    /// Time for all of them.
+    #[serde(default)]
+    budget: Option<DurationValue>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnReload {
+    Run,
+    Skip,
+}
+
+/// Where records go: `{ to: stdout }` or `{ file: NAME, rotate: 100MiB }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AuditDoc {
+    /// `stdout`.
+    #[serde(default)]
+    to: Option<Spanned<AuditTo>>,
+    /// A file that lines are appended to.
+    #[serde(default)]
+    file: Option<Literal>,
+    /// Size at which the file is renamed and a new one begun.
+    #[serde(default)]
+    rotate: Option<Size>,
+    /// Comes with a later version.
+    #[serde(default)]
+    store: Option<Node>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum AuditTo {
+    Stdout,
+}
+
+/// Pauses after failed guesses.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct GuessingDoc {
+    /// So many failures start a pause.
+    #[serde(default)]
+    failures: Option<u32>,
+    /// The span in which they fall.
+    #[serde(default)]
+    within: Option<DurationValue>,
+    /// The first pause.
+    #[serde(default)]
+    pause: Option<DurationValue>,
+    /// The longest pause.
+    #[serde(default)]
+    pause_max: Option<DurationValue>,
+}
+
+/// The process's own log.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogDoc {
+    /// The least important lines that are written.
+    #[serde(default)]
+    level: Option<LogLevel>,
+    /// `text`, `json`, or `auto`: text on a terminal, JSON otherwise.
+    #[serde(default)]
+    format: Option<LogFormatDoc>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum LogFormatDoc {
+    Auto,
+    Text,
+    Json,
+}
+
+/// Refuses a key of the contract that this version does not serve.
+pub(super) fn not_supported(key: &str, span: Span, diags: &mut Diagnostics) {
+    let message = format!("`{key}` comes with a later version");
+    let help = "take it out for now: nothing would follow from it";
+    diags.push(Diagnostic::error("config.not_supported", span, message).with_help(help));
+}
+
+fn refuse(code: &'static str, span: Span, message: String, help: &str, diags: &mut Diagnostics) {
+    diags.push(Diagnostic::error(code, span, message).with_help(help));
+}
+
+impl GatewayDoc {
+    /// The configuration; what is wrong was reported and stands as its default.
+    pub(super) fn into_config(self, defaults: Config, diags: &mut Diagnostics) -> Option<Config> {
+        self.refuse_what_is_not_served(diags);
+        let base = defaults.base.clone();
+        let folder = |given: &Option<Literal>, default: &Path| match given {
+            Some(text) => base.join(text.as_str()),
+            None => default.to_path_buf(),
+        };
+        let (policies, assertions, state) = (
+            folder(&self.policies, &defaults.policies),
+            folder(&self.assertions, &defaults.assertions),
+            folder(&self.state, &defaults.state),
+        );
+        Some(Config {
+            listeners: self.listeners.map_or(defaults.listeners, |list| listeners(list, diags)),
+            admin: self.admin.and_then(|admin| admin.address(diags)).unwrap_or(defaults.admin),
+            policies,
+            assertions,
+            state,
+            workers: self.workers.and_then(|text| workers(&text, diags)).unwrap_or(defaults.workers),
+            drain: self.drain.map_or(defaults.drain, |drain| drain.duration),
+            reload: self.reload.map_or(defaults.reload, |reload| reload.over(defaults.reload, diags)),
+            tests: self.tests.map_or(defaults.tests, |tests| super::Tests {
+                on_reload: !matches!(tests.on_reload, Some(OnReload::Skip)),
+                budget: tests.budget.map_or(defaults.tests.budget, |budget| budget.duration),
+            }),
+            env: self.env.map_or(defaults.env, |names| env(names, diags)),
+            audit: self.audit.map_or(defaults.audit, |audit| audit.to(&base, diags)),
+            guessing: self.guessing.map_or(defaults.guessing, |guessing| guessing.over(defaults.guessing, diags)),
+            log: self.log.map_or(defaults.log, |log| log.over(defaults.log)),
+            limits: self.limits.unwrap_or_default().over(defaults.limits, diags),
+            file: defaults.file,
+            base: defaults.base,
+        })
+    }
+
+    fn refuse_what_is_not_served(&self, diags: &mut Diagnostics) {
+        if let Some(version) = self.version.filter(|version| version.value != LANGUAGE_VERSION) {
+            let message = format!("version {} of the policy language is not known", version.value);
+            refuse("config.bad_version", version.span, message, "this program speaks `version: 1`", diags);
+        }
+        if let Some(counters) = self.counters.as_ref().filter(|counters| counters.as_str() != "memory") {
+            not_supported(&format!("counters: {}", counters.as_str()), counters.span(), diags);
+        }
+        if let Some(scrub) = self.scrub.as_ref().filter(|scrub| !scrub.as_list().is_some_and(<[_]>::is_empty)) {
+            not_supported("scrub", scrub.span(), diags);
+        }
+        for (key, node) in [("store", &self.store), ("vault", &self.vault)] {
+            if let Some(node) = node {
+                not_supported(key, node.span(), diags);
+            }
+        }
+    }
+}
+
+fn listeners(list: Vec<ListenerDoc>, diags: &mut Diagnostics) -> Vec<Listener> {
+    let mut listeners: Vec<(Listener, Span, Span)> = Vec::new();
+    for doc in list {
+        if let Some(tls) = &doc.tls {
+            not_supported("tls", tls.span(), diags);
+        }
+        let trusted = doc.trusted_proxies.iter().flat_map(OneOrMany::iter);
+        let trusted: Vec<_> = trusted.filter_map(|text| network(text, diags)).collect();
+        let Some(address) = socket_address(&doc.address, diags) else { continue };
+        for (other, name_span, address_span) in &listeners {
+            if *other.server.name == *doc.name.name {
+                let message = format!("there is already a listener called `{}`", doc.name.name);
+                let twice = Diagnostic::error("config.duplicate_name", doc.name.span, message);
+                diags.push(twice.with_note(*name_span, "the first one stands here").with_help("rename one of them"));
+            }
+            if other.server.address == address && address.port() != 0 {
+                let message = format!("another listener takes `{address}` already");
+                let twice = Diagnostic::error("config.duplicate_address", doc.address.span(), message);
+                let help = "give each listener a port of its own";
+                diags.push(twice.with_note(*address_span, "the first one stands here").with_help(help));
+            }
+        }
+        let server = ListenerConfig {
+            name: doc.name.name.as_str().into(),
+            address,
+            trusted_proxies: trusted.into(),
+            behind_tls_proxy: doc.behind_tls_proxy,
+        };
+        let listener = Listener { server, allow_plaintext_credentials: doc.allow_plaintext_credentials };
+        listeners.push((listener, doc.name.span, doc.address.span()));
+    }
+    if listeners.is_empty() && !diags.has_errors() {
+        let help = "write `listeners: [{ name: main, address: 127.0.0.1:8080 }]`, or leave the key out";
+        diags.push(Diagnostic::error("config.no_listener", None, "a gateway needs a listener").with_help(help));
+    }
+    listeners.into_iter().map(|(listener, ..)| listener).collect()
+}
+
+impl AdminDoc {
+    fn address(&self, diags: &mut Diagnostics) -> Option<std::net::SocketAddr> {
+        for (key, node) in [("admin: tls", &self.tls), ("admin: token", &self.token)] {
+            if let Some(node) = node {
+                not_supported(key, node.span(), diags);
+            }
+        }
+        admin_address(&self.address, diags)
+    }
+}
+
+fn workers(text: &Literal, diags: &mut Diagnostics) -> Option<usize> {
+    if text.as_str() == "auto" {
+        return None;
+    }
+    let number = text.as_str().parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
+    if number.is_none() {
+        let message = format!("`{}` is no number of workers", text.as_str());
+        let help = format!("write `auto` for one per core, or a number from 1 to {WORKERS_MAX}");
+        refuse("config.bad_workers", text.span(), message, &help, diags);
+    }
+    number
+}
+
+impl ReloadDoc {
+    fn over(self, defaults: super::Reload, diags: &mut Diagnostics) -> super::Reload {
+        let poll = match self.poll.as_ref().map(|poll| (poll, poll.as_str())) {
+            None | Some((_, "auto")) => defaults.poll,
+            Some((_, "off")) => None,
+            Some((text, word)) => match units::parse_duration(word) {
+                Ok(every) if !every.is_zero() => Some(every),
+                _ => {
+                    let message = format!("`{word}` says nothing about polling");
+                    let help = "write `auto`, `off`, or a duration such as `5s`";
+                    refuse("config.bad_poll", text.span(), message, help, diags);
+                    defaults.poll
+                }
+            },
+        };
+        super::Reload { settle: self.settle.map_or(defaults.settle, |settle| settle.duration), poll }
+    }
+}
+
+fn env(names: OneOrMany<Name>, diags: &mut Diagnostics) -> Vec<Text> {
+    let mut seen = BTreeSet::new();
+    for name in names.iter() {
+        let legal = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        if !name.name.chars().all(legal) || name.name.starts_with(|first: char| first.is_ascii_digit()) {
+            let message = format!("`{}` is no name of an environment variable", name.name);
+            refuse("config.bad_name", name.span, message, "letters, digits and `_`, not first a digit", diags);
+        }
+        if !seen.insert(name.name.as_str()) {
+            let message = format!("`{}` is listed twice", name.name);
+            refuse("config.duplicate_name", name.span, message, "remove one of them", diags);
+        }
+    }
+    names.iter().map(|name| name.name.as_str().into()).collect()
+}
+
+impl AuditDoc {
+    fn to(self, base: &Path, diags: &mut Diagnostics) -> To {
+        if let Some(store) = &self.store {
+            not_supported("audit: store", store.span(), diags);
+        }
+        match (self.file, self.to) {
+            (Some(file), Some(to)) => {
+                let message = "records go to one place: `to` or `file`".to_owned();
+                let second = if to.span > file.span() { to.span } else { file.span() };
+                refuse("config.contradiction", second, message, "remove one of them", diags);
+                To::Stdout
+            }
+            (Some(file), None) => {
+                let rotate = self.rotate.map_or(ROTATE, |size| size.bytes);
+                if let Some(size) = self.rotate.filter(|size| size.bytes == 0) {
+                    let message = "a file cannot be renamed at every byte".to_owned();
+                    refuse("config.zero", size.span, message, "write a size such as `100MiB`", diags);
+                }
+                To::File { path: base.join(file.as_str()), rotate }
+            }
+            (None, _) => {
+                if let Some(size) = self.rotate {
+                    let message = "`rotate` needs a `file`".to_owned();
+                    refuse("config.contradiction", size.span, message, "add `file: NAME`, or remove it", diags);
+                }
+                To::Stdout
+            }
+        }
+    }
+}
+
+impl GuessingDoc {
+    fn over(self, defaults: Guessing, diags: &mut Diagnostics) -> Guessing {
+        let ms = |given: Option<DurationValue>, default: u64| {
+            given.map_or(default, |given| u64::try_from(given.duration.as_millis()).unwrap_or(u64::MAX))
+        };
+        let guessing = Guessing {
+            failures: self.failures.unwrap_or(defaults.failures),
+            within_ms: ms(self.within, defaults.within_ms),
+            pause_ms: ms(self.pause, defaults.pause_ms),
+            pause_max_ms: ms(self.pause_max, defaults.pause_max_ms),
+        };
+        let span = [self.within, self.pause, self.pause_max].into_iter().flatten().map(|given| given.span).next();
+        guessing.check().unwrap_or_else(|why| {
+            diags.push(Diagnostic::error("config.bad_guessing", span, format!("guessing: {why}")));
+            defaults
+        })
+    }
+}
+
+impl LogDoc {
+    fn over(self, defaults: Log) -> Log {
+        let level = match self.level {
+            None => defaults.level,
+            Some(LogLevel::Error) => tracing::Level::ERROR,
+            Some(LogLevel::Warn) => tracing::Level::WARN,
+            Some(LogLevel::Info) => tracing::Level::INFO,
+            Some(LogLevel::Debug) => tracing::Level::DEBUG,
+            Some(LogLevel::Trace) => tracing::Level::TRACE,
+        };
+        let format = match self.format {
+            None | Some(LogFormatDoc::Auto) => LogFormat::Auto,
+            Some(LogFormatDoc::Text) => LogFormat::Text,
+            Some(LogFormatDoc::Json) => LogFormat::Json,
+        };
+        Log { level, format }
+    }
+}

@@ -1,0 +1,160 @@
+//! `limits:` of gateway.yaml, each by the name it has in `src/limits.rs`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::document::not_supported;
+use crate::limits::Limits;
+use crate::source::{Diagnostic, Diagnostics, DurationValue, Node, Size, Span, Spanned, units};
+
+/// Bounds; what is not written keeps its default.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsDoc {
+    /// Request line and header fields together.
+    #[serde(default)]
+    head: Option<Size>,
+    /// Request target.
+    #[serde(default)]
+    url: Option<Size>,
+    /// Number of header fields.
+    #[serde(default)]
+    headers: Option<Spanned<u64>>,
+    /// One header field, name and value.
+    #[serde(default)]
+    header: Option<Size>,
+    /// A body that a step has to see whole.
+    #[serde(default)]
+    body_buffered: Option<Size>,
+    /// A body that streams through.
+    #[serde(default)]
+    body_streamed: Option<Size>,
+    /// Time for a client to send one request head.
+    #[serde(default)]
+    head_time: Option<DurationValue>,
+    /// Longest silence inside a body.
+    #[serde(default)]
+    body_idle: Option<DurationValue>,
+    /// Slowest body, per second; `0B` for none.
+    #[serde(default)]
+    body_rate: Option<Size>,
+    /// One request from its first byte to the last byte of its answer.
+    #[serde(default)]
+    request_time: Option<DurationValue>,
+    /// Idle time of a client connection between two requests.
+    #[serde(default)]
+    keep_alive: Option<DurationValue>,
+    /// Requests on one client connection before it is closed.
+    #[serde(default)]
+    requests_per_connection: Option<Spanned<u64>>,
+    /// Client connections of the whole process.
+    #[serde(default)]
+    connections: Option<Spanned<u64>>,
+    /// Client connections from one address.
+    #[serde(default)]
+    connections_per_client: Option<Spanned<u64>>,
+    /// Requests in flight in the whole process.
+    #[serde(default)]
+    in_flight: Option<Spanned<u64>>,
+    /// Nesting of a JSON text.
+    #[serde(default)]
+    json_depth: Option<Spanned<u64>>,
+    /// Comes with HTTP/2.
+    #[serde(default)]
+    h2_streams: Option<Node>,
+    /// Comes with HTTP/2.
+    #[serde(default)]
+    h2_window: Option<Node>,
+    /// Comes with HTTP/2.
+    #[serde(default)]
+    h2_connection_window: Option<Node>,
+    /// Comes with `decompress`.
+    #[serde(default)]
+    inflate: Option<Node>,
+    /// Comes with `decompress`.
+    #[serde(default)]
+    inflate_ratio: Option<Node>,
+    /// Comes with `script`.
+    #[serde(default)]
+    script_operations: Option<Node>,
+    /// Comes with `script`.
+    #[serde(default)]
+    script_time: Option<Node>,
+}
+
+impl LimitsDoc {
+    /// The limits with what the file says; what makes no sense is reported.
+    pub(super) fn over(self, defaults: Limits, diags: &mut Diagnostics) -> Limits {
+        for (name, node) in [
+            ("limits.h2_streams", &self.h2_streams),
+            ("limits.h2_window", &self.h2_window),
+            ("limits.h2_connection_window", &self.h2_connection_window),
+            ("limits.inflate", &self.inflate),
+            ("limits.inflate_ratio", &self.inflate_ratio),
+            ("limits.script_operations", &self.script_operations),
+            ("limits.script_time", &self.script_time),
+        ] {
+            if let Some(node) = node {
+                not_supported(name, node.span(), diags);
+            }
+        }
+        let mut take = Taking(diags);
+        Limits {
+            head: take.size(self.head, defaults.head),
+            url: take.size(self.url, defaults.url),
+            headers: take.count(self.headers, defaults.headers),
+            header: take.size(self.header, defaults.header),
+            body_buffered: take.bytes(self.body_buffered, defaults.body_buffered),
+            body_streamed: take.bytes(self.body_streamed, defaults.body_streamed),
+            head_time: take.time(self.head_time, defaults.head_time),
+            body_idle: take.time(self.body_idle, defaults.body_idle),
+            body_rate: self.body_rate.map_or(defaults.body_rate, |rate| rate.bytes),
+            request_time: take.time(self.request_time, defaults.request_time),
+            keep_alive: take.time(self.keep_alive, defaults.keep_alive),
+            requests_per_connection: take.number(self.requests_per_connection, defaults.requests_per_connection),
+            connections: take.count(self.connections, defaults.connections),
+            connections_per_client: take.count(self.connections_per_client, defaults.connections_per_client),
+            in_flight: take.count(self.in_flight, defaults.in_flight),
+            json_depth: take.count(self.json_depth, defaults.json_depth),
+        }
+    }
+}
+
+/// Takes values out of a document; zero would let nothing through and is never meant.
+struct Taking<'d>(&'d mut Diagnostics);
+
+impl Taking<'_> {
+    fn above_zero(&mut self, is_zero: bool, span: Span, example: &str) {
+        if is_zero {
+            let message = "a limit of zero lets nothing through";
+            let help = format!("leave it out for the default `{example}`, or write what you can bear");
+            self.0.push(Diagnostic::error("config.zero", span, message).with_help(help));
+        }
+    }
+
+    fn bytes(&mut self, given: Option<Size>, default: u64) -> u64 {
+        let Some(size) = given else { return default };
+        self.above_zero(size.bytes == 0, size.span, &units::write_size(default));
+        size.bytes
+    }
+
+    fn size(&mut self, given: Option<Size>, default: usize) -> usize {
+        usize::try_from(self.bytes(given, default as u64)).unwrap_or(usize::MAX)
+    }
+
+    fn time(&mut self, given: Option<DurationValue>, default: std::time::Duration) -> std::time::Duration {
+        let Some(time) = given else { return default };
+        self.above_zero(time.duration.is_zero(), time.span, &units::write_duration(default));
+        time.duration
+    }
+
+    fn number(&mut self, given: Option<Spanned<u64>>, default: u64) -> u64 {
+        let Some(number) = given else { return default };
+        self.above_zero(number.value == 0, number.span, &default.to_string());
+        number.value
+    }
+
+    fn count(&mut self, given: Option<Spanned<u64>>, default: usize) -> usize {
+        usize::try_from(self.number(given, default as u64)).unwrap_or(usize::MAX)
+    }
+}

@@ -1,0 +1,148 @@
+//! What gateway.yaml may say, and what is said about its mistakes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::source::render;
+
+fn read_text(text: &str) -> Loaded {
+    from_bytes(Path::new("conf/gateway.yaml"), text.as_bytes())
+}
+
+fn config(text: &str) -> Config {
+    let loaded = read_text(text);
+    assert!(!loaded.diags.has_errors(), "{}", render(&loaded.sources, &loaded.diags, false));
+    loaded.config.unwrap()
+}
+
+/// The codes of all mistakes, in the order of the file.
+fn codes(text: &str) -> Vec<&'static str> {
+    let loaded = read_text(text);
+    assert!(loaded.config.is_none(), "this was taken: {text}");
+    loaded.diags.iter().map(|one| one.code).collect()
+}
+
+#[test]
+fn an_empty_file_means_the_defaults_from_its_folder() {
+    let config = config("");
+    assert_eq!(config.listeners[0].server.address.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.policies, Path::new("conf/policies"));
+    assert_eq!(config.reload, Reload { settle: SETTLE, poll: Some(POLL_AUTO) });
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.audit, To::Stdout);
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = config(
+        r#"
+version: 1
+listeners:
+  - { name: main, address: "0.0.0.0:80", trusted_proxies: [10.0.0.0/8, 192.0.2.1], behind_tls_proxy: true }
+  - { name: inside, address: "[::1]:8081", allow_plaintext_credentials: true }
+admin: { address: "[::1]:9000" }
+policies: /etc/gatewright/policies
+assertions: own
+state: ../state
+counters: memory
+workers: 3
+drain: 5s
+reload: { settle: 250ms, poll: off }
+tests: { on_reload: skip, budget: 1s }
+env: [STAGE, BACKEND]
+audit: { file: audit.jsonl, rotate: 1MiB }
+scrub: []
+guessing: { failures: 3, within: 1m, pause: 2m, pause_max: 4m }
+log: { level: debug, format: json }
+limits: { head: 16KiB, body_buffered: 2MiB, request_time: 10s, headers: 50, body_rate: 0B, json_depth: 8 }
+"#,
+    );
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[0].server.trusted_proxies.len(), 2);
+    assert!(config.listeners[0].server.behind_tls_proxy && config.listeners[1].allow_plaintext_credentials);
+    assert_eq!(config.policies, Path::new("/etc/gatewright/policies"));
+    assert_eq!(config.assertions, Path::new("conf/own"));
+    assert_eq!((config.workers, config.drain), (3, Duration::from_secs(5)));
+    assert_eq!(config.reload, Reload { settle: Duration::from_millis(250), poll: None });
+    assert_eq!(config.tests, Tests { on_reload: false, budget: Duration::from_secs(1) });
+    assert_eq!(config.audit, To::File { path: "conf/audit.jsonl".into(), rotate: 1 << 20 });
+    assert_eq!((config.guessing.failures, config.guessing.pause_max_ms), (3, 240_000));
+    assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Json });
+    assert_eq!((config.limits.head, config.limits.headers, config.limits.json_depth), (16 << 10, 50, 8));
+    assert_eq!((config.limits.body_rate, config.limits.request_time), (0, Duration::from_secs(10)));
+}
+
+#[test]
+fn polling_takes_a_duration() {
+    assert_eq!(config("reload: { poll: 5s }").reload.poll, Some(Duration::from_secs(5)));
+    assert_eq!(config("reload: { poll: auto }").reload.poll, Some(POLL_AUTO));
+    assert_eq!(codes("reload: { poll: often }"), ["config.bad_poll"]);
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_and_underlined() {
+    let text = "listenrs: []\nadmin: { address: 0.0.0.0:9901 }\nworkers: many\nlimits: { body_buffered: 0B }\n";
+    let loaded = read_text(text);
+    let shown = render(&loaded.sources, &loaded.diags, false);
+    assert!(shown.contains("did you mean `listeners`"), "{shown}");
+    assert!(shown.contains("conf/gateway.yaml:1:1"), "{shown}");
+    // What a key means is judged once all keys are known.
+    let found = codes("admin: { address: 0.0.0.0:9901 }\nworkers: many\nlimits: { body_buffered: 0B }\n");
+    assert_eq!(found, ["config.admin_not_loopback", "config.bad_workers", "config.zero"]);
+}
+
+#[test]
+fn what_is_not_served_is_refused_and_not_ignored() {
+    for text in [
+        "store: sqlite",
+        "counters: redis://host:6379",
+        "vault: { master_key: { file: key } }",
+        "scrub: [card]",
+        "listeners: [{ name: main, address: 127.0.0.1:1, tls: { certificate: c, key: k } }]",
+        "admin: { address: 127.0.0.1:1, token: t }",
+        "audit: { store: true }",
+        "limits: { h2_streams: 5 }",
+    ] {
+        assert_eq!(codes(text), ["config.not_supported"], "{text}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (text, code) in [
+        ("version: 2", "config.bad_version"),
+        ("listeners: []", "config.no_listener"),
+        ("listeners: [{ name: a, address: 127.0.0.1:1 }, { name: a, address: 127.0.0.1:2 }]", "config.duplicate_name"),
+        (
+            "listeners: [{ name: a, address: 127.0.0.1:1 }, { name: b, address: 127.0.0.1:1 }]",
+            "config.duplicate_address",
+        ),
+        ("listeners: [{ name: a, address: localhost:80 }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: 127.0.0.1:1, trusted_proxies: proxy }]", "config.bad_network"),
+        ("audit: { to: stdout, file: a }", "config.contradiction"),
+        ("audit: { rotate: 1MiB }", "config.contradiction"),
+        ("env: [a-b]", "config.bad_name"),
+        ("env: [A, A]", "config.duplicate_name"),
+        ("guessing: { failures: 0 }", "config.bad_guessing"),
+        ("version: 1\n---\nservice: a", "config.one_document"),
+        ("workers: 0", "config.bad_workers"),
+    ] {
+        assert_eq!(codes(text), [code], "{text}");
+    }
+}
+
+#[test]
+fn a_named_file_has_to_be_there() {
+    let loaded = load(Some(Path::new("/nowhere/gateway.yaml")));
+    assert!(loaded.config.is_none());
+    assert_eq!(loaded.diags.iter().map(|one| one.code).collect::<Vec<_>>(), ["config.unreadable"]);
+}
+
+#[test]
+fn only_listed_variables_reach_the_policies() {
+    let environment = Config { env: vec!["PATH".into(), "NOT_SET_ANYWHERE".into()], ..Config::default() }.environment();
+    assert_eq!(environment.values.env.len(), 1);
+    assert_eq!(environment.values.env_listed.len(), 2);
+}

@@ -1,0 +1,238 @@
+//! The process: from a [`Config`] to a gateway that serves, is told to stop, and drains.
+//!
+//! Workers serve on threads of their own; one services runtime beside them waits for signals and owns
+//! whatever needs a general runtime.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::audit::metrics::Metrics;
+use crate::audit::sink::Writer;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::worker::Shared;
+use crate::gateway::Gateway;
+use crate::identity::hash_pool::HashPool;
+use crate::identity::throttle::Throttle;
+use crate::reload::{Asking, Reloader, Set, Status};
+use crate::server::{Running, Server, ServerConfig, StartError};
+
+/// Threads of the services runtime.
+const SERVICES_THREADS: usize = 2;
+/// Connections that the kernel holds for the admin interface until they are accepted.
+const ADMIN_BACKLOG: i32 = 64;
+/// How often memory of what is over (rates, replays, pauses) is given back.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Why the process did not start.
+#[derive(Debug)]
+pub enum Failed {
+    Listen(StartError),
+    Admin(SocketAddr, io::Error),
+    Records(io::Error),
+    System(io::Error),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Listen(error) => error.fmt(out),
+            Failed::Admin(address, error) => {
+                write!(out, "the admin interface cannot listen on {address}: {error}; choose an address that is free")
+            }
+            Failed::Records(error) => {
+                write!(out, "records cannot be written: {error}; mend `audit:` in gateway.yaml")
+            }
+            Failed::System(error) => write!(out, "the system gives no thread or signal: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Failed {
+        Failed::Listen(error)
+    }
+}
+
+/// A gateway at work.
+pub struct Process {
+    drain: Duration,
+    running: Arc<Running>,
+    admin: Arc<Admin>,
+    asking: Asking,
+    services: Runtime,
+    writer: Writer,
+}
+
+impl Process {
+    /// Binds, starts the workers and serves `first`, which was compiled with `metrics`.
+    pub fn start(config: Config, metrics: Metrics, first: Set) -> Result<Process, Failed> {
+        let admin_failed = |error| Failed::Admin(config.admin, error);
+        let admin_socket = bind_admin(config.admin).map_err(admin_failed)?;
+        let writer = Writer::start(config.audit.clone()).map_err(Failed::Records)?;
+        let services = services().map_err(Failed::System)?;
+        let hashes = HashPool::for_this_machine().map_err(Failed::System)?;
+        let throttle = Throttle::new(config.guessing);
+        let snapshot = first.snapshot.clone();
+        let shared = Arc::new(Shared::counting(config.limits.clone(), metrics, throttle, hashes, snapshot));
+        let clock_origin = Instant::now();
+        let running = Arc::new(serve(&config, &shared, &writer, clock_origin)?);
+        let version = &first.snapshot.version;
+        let status = Arc::new(Status::started(version, Clock::system().wall(), first.diagnostics.clone()));
+        let (drain, admin_failed) = (config.drain, |error| Failed::Admin(config.admin, error));
+        let (reloader, asking) = Reloader::new(config.clone(), shared.clone(), status.clone(), &first);
+        let admin_address = admin_socket.local_addr().map_err(admin_failed)?;
+        let admin_address = admin_address.as_socket().unwrap_or(config.admin);
+        let admin = Arc::new(Admin {
+            address: admin_address,
+            shared: shared.clone(),
+            running: running.clone(),
+            status,
+            asking: asking.clone(),
+            records: writer.sink(),
+            draining: AtomicBool::new(false),
+        });
+        // Only now does it take connections: whoever gets through to it finds the listeners open.
+        admin_socket.listen(ADMIN_BACKLOG).map_err(admin_failed)?;
+        {
+            let _inside = services.enter();
+            let socket = tokio::net::TcpListener::from_std(admin_socket.into()).map_err(admin_failed)?;
+            services.spawn(admin.clone().serve(socket));
+        }
+        services.spawn(reloader.run());
+        services.spawn(sweep(shared, clock_origin));
+        for (name, address) in running.addresses() {
+            tracing::info!(listener = %name, %address, "listening");
+        }
+        tracing::info!(listener = "admin", address = %admin.address, "listening");
+        tracing::info!(snapshot = %version, services = first.snapshot.services.len(), "serving");
+        Ok(Process { drain, running, admin, asking, services, writer })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads. Returns the
+    /// exit code.
+    pub fn serve(self) -> u8 {
+        let mut signals = match self.services.block_on(async { Signals::listen() }) {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be received");
+                return FAILED;
+            }
+        };
+        self.services.block_on(signals.stop_or_reload(&self.asking));
+        self.admin.draining.store(true, Ordering::Relaxed);
+        let drain = self.drain;
+        tracing::info!(?drain, "draining: no new connections, what has begun may end");
+        let running = self.running.clone();
+        let draining = self.services.spawn_blocking(move || running.drain(drain));
+        let report = self.services.block_on(async {
+            tokio::select! {
+                report = draining => report.ok(),
+                () = signals.stop() => None,
+            }
+        });
+        // Nothing that still runs there is worth waiting for.
+        self.services.shutdown_background();
+        match report {
+            Some(report) => {
+                self.writer.stop();
+                tracing::info!(cut = report.cut, took = ?report.took, "drained");
+            }
+            None => tracing::warn!("a second signal: requests in flight are cut"),
+        }
+        DRAINED
+    }
+}
+
+/// Takes the address and does not listen yet.
+fn bind_admin(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait until the old connections' TIME_WAIT is over.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn services() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(SERVICES_THREADS).thread_name("services").enable_all().build()
+}
+
+fn serve(config: &Config, shared: &Arc<Shared>, writer: &Writer, clock_origin: Instant) -> Result<Running, Failed> {
+    let server = ServerConfig {
+        listeners: config.listeners.iter().map(|listener| listener.server.clone()).collect(),
+        workers: config.workers,
+        limits: Arc::new(config.limits.clone()),
+        clock_origin,
+    };
+    let (sink, shared) = (writer.sink(), shared.clone());
+    Ok(Server::start(server, move |seat| Gateway::new(seat, shared.clone(), sink.clone()))?)
+}
+
+/// Exit code of a gateway that was told to stop.
+pub const DRAINED: u8 = 0;
+/// Exit code of one that could not start.
+pub const FAILED: u8 = 1;
+
+/// What the operator tells the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Must be called inside a runtime.
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next word to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The same, and reloads at each SIGHUP meanwhile. How that went stands in the log.
+    async fn stop_or_reload(&mut self, asking: &Asking) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    let asking = asking.clone();
+                    tokio::spawn(async move { asking.reload().await });
+                }
+            }
+        }
+    }
+}
+
+/// Gives back memory of what is over. It is only memory: every store judges by the time itself.
+async fn sweep(shared: Arc<Shared>, clock_origin: Instant) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        every.tick().await;
+        let clock = Clock::System(clock_origin);
+        shared.rates.drop_idle(clock.mono_ns());
+        shared.throttle.drop_idle(clock.mono_ms());
+    }
+}

@@ -1,0 +1,240 @@
+//! Changed files become a new snapshot while traffic flows: watch → settle → read → compile → test → swap.
+//!
+//! The whole file set is one unit: any error keeps the snapshot that serves, and says so in the log, the
+//! numbers and the admin interface. It restarts nothing and never looks at what requests do.
+
+mod load;
+mod settle;
+mod status;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use load::{Document, Refused, Set, load};
+pub use status::{Outcome, Report, Status};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::worker::Shared;
+use crate::policy::build::Environment;
+use crate::policy::files::{Files, Folder, Listing};
+use watch::Watch;
+
+/// Requests for a reload that may wait; they are all answered by the next one.
+const ASKS_MAX: usize = 16;
+const FAILING_HELP: &str = "1 while the files on disk are not what serves.";
+
+/// Somebody who wants a reload now, and hears how it went.
+pub type Ask = oneshot::Sender<Report>;
+
+/// The sending end for whoever wants a reload now.
+#[derive(Clone)]
+pub struct Asking(mpsc::Sender<Ask>);
+
+impl Asking {
+    /// Reloads, also where the files have not changed: what they point at (users, secrets) may have.
+    /// `None` when the reloader has ended or too many wait already.
+    pub async fn reload(&self) -> Option<Report> {
+        let (done, answer) = oneshot::channel();
+        self.0.try_send(done).ok()?;
+        answer.await.ok()
+    }
+}
+
+/// The one task that swaps snapshots.
+pub struct Reloader {
+    folders: Vec<Folder>,
+    config: Config,
+    environment: Arc<Environment>,
+    shared: Arc<Shared>,
+    status: Arc<Status>,
+    asks: mpsc::Receiver<Ask>,
+    changed: Arc<Notify>,
+    watch: Watch,
+    /// What the folders held when they were last read.
+    listing: Listing,
+    documents: Vec<Document>,
+    /// Version of a set that was refused; it is not tried again by itself.
+    refused: Option<String>,
+    config_digest: Option<[u8; 32]>,
+}
+
+impl Reloader {
+    /// A reloader for what serves now: `first` was read from the folders of `config`.
+    pub fn new(config: Config, shared: Arc<Shared>, status: Arc<Status>, first: &Set) -> (Reloader, Asking) {
+        let (asking, asks) = mpsc::channel(ASKS_MAX);
+        shared.metrics.set("gatewright_reload_failing", "gauge", FAILING_HELP, 0);
+        let changed = Arc::new(Notify::new());
+        let folders = config.folders().to_vec();
+        let reloader = Reloader {
+            watch: Watch::new(&folders, config.file.as_deref(), changed.clone()),
+            environment: Arc::new(config.environment()),
+            config_digest: config.digest(),
+            folders,
+            config,
+            shared,
+            status,
+            asks,
+            changed,
+            listing: first.listing.clone(),
+            documents: first.documents.clone(),
+            refused: None,
+        };
+        (reloader, Asking(asking))
+    }
+
+    /// Serves changes and asks for ever.
+    pub async fn run(mut self) {
+        // Files may have changed between the first read and the first watch.
+        if list(&self.folders).await != self.listing {
+            self.changed.notify_one();
+        }
+        let mut poll = self.config.reload.poll.map(|every| {
+            let mut poll = tokio::time::interval_at(Instant::now() + every, every);
+            poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            poll
+        });
+        let changed = self.changed.clone();
+        loop {
+            let mut asks = Vec::new();
+            tokio::select! {
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => asks.push(ask),
+                    None => return,
+                },
+                () = changed.notified() => {}
+                () = next_tick(&mut poll) => {
+                    self.look_at_config();
+                    if list(&self.folders).await == self.listing {
+                        continue;
+                    }
+                }
+            }
+            self.look_at_config();
+            while let Ok(ask) = self.asks.try_recv() {
+                asks.push(ask);
+            }
+            let report = self.reload(!asks.is_empty()).await;
+            for ask in asks {
+                // Whoever asked may have left.
+                let _ = ask.send(report.clone());
+            }
+        }
+    }
+
+    /// One reload, from settled files to a swap or a refusal.
+    async fn reload(&mut self, asked: bool) -> Report {
+        let files = self.settled_files().await;
+        let version = files.version();
+        let serving = self.shared.current().version.clone();
+        let is_refused = self.refused.as_deref() == Some(version.as_str());
+        if !asked && files.problems.is_empty() && (*serving == *version || is_refused) {
+            if !is_refused && self.refused.take().is_some() {
+                tracing::info!(version, "the files are again those that serve");
+            }
+            let outcome = if is_refused { Outcome::StillRefused } else { Outcome::Unchanged };
+            return self.note(outcome, &version, None);
+        }
+        let (environment, shared, tests) = (self.environment.clone(), self.shared.clone(), self.config.tests);
+        let listing = self.listing.clone();
+        let compiling = tokio::task::spawn_blocking(move || {
+            load(&files, listing, &environment, Some(&shared.metrics), tests.on_reload.then_some(tests.budget))
+        });
+        match compiling.await {
+            Ok(Ok(set)) => self.take(set),
+            Ok(Err(refused)) => self.refuse(&version, *refused),
+            Err(panic) => {
+                let text = format!("compiling the files failed inside the gateway: {panic}");
+                self.refuse(&version, Refused::inside(text))
+            }
+        }
+    }
+
+    fn take(&mut self, set: Set) -> Report {
+        let (old, new) = (self.shared.current().version.clone(), set.snapshot.version.clone());
+        set.warn();
+        for gone in vanished(&self.documents, &set) {
+            let (kind, name, file) = (gone.kind.as_str(), gone.name.as_str(), gone.file.as_str());
+            tracing::warn!(kind, name, file, "this document has vanished although its file stays");
+        }
+        self.shared.swap(set.snapshot.clone());
+        tracing::info!(from = %old, to = %new, services = set.snapshot.services.len(), "reloaded");
+        self.documents = set.documents;
+        self.refused = None;
+        self.note(Outcome::Swapped, &new, Some(set.diagnostics))
+    }
+
+    fn refuse(&mut self, version: &str, refused: Refused) -> Report {
+        let serving = self.shared.current().version.clone();
+        tracing::error!(
+            version, %serving, errors = refused.errors, diagnostics = refused.text,
+            "the changed files are not taken; the old ones serve on"
+        );
+        self.refused = Some(version.to_owned());
+        self.note(Outcome::Refused, version, Some(refused.diagnostics))
+    }
+
+    fn note(&self, outcome: Outcome, version: &str, diagnostics: Option<serde_json::Value>) -> Report {
+        let metrics = &self.shared.metrics;
+        if outcome != Outcome::StillRefused {
+            let help = "Reloads of the policy files by their result.";
+            metrics.add_labelled("gatewright_reloads_total", help, ("result", outcome.word()), 1);
+        }
+        metrics.set("gatewright_reload_failing", "gauge", FAILING_HELP, u64::from(self.refused.is_some()));
+        self.status.note(outcome, version, Clock::system().wall(), diagnostics)
+    }
+
+    /// Reads the files once they have come to rest, and makes sure that they still had when they were read.
+    async fn settled_files(&mut self) -> Files {
+        loop {
+            self.watch.renew(&self.folders);
+            let listing = settle::settled(&self.folders, self.config.reload.settle, &self.changed).await;
+            let folders = self.folders.clone();
+            let read = tokio::task::spawn_blocking(move || (Files::read(&folders), Files::listing(&folders)));
+            if let Ok((files, after)) = read.await
+                && after == listing
+                && !self.watch.renew(&self.folders)
+            {
+                self.listing = listing;
+                return files;
+            }
+        }
+    }
+
+    /// gateway.yaml itself needs a restart: say so once for each change.
+    fn look_at_config(&mut self) {
+        let digest = self.config.digest();
+        if digest != self.config_digest {
+            self.config_digest = digest;
+            let file = self.config.file.clone().unwrap_or_else(|| PathBuf::from(crate::config::FILE_NAME));
+            tracing::warn!(file = %file.display(), "the configuration has changed: it needs a restart to take effect");
+        }
+    }
+}
+
+/// Documents that serve and that the new set no longer has, while their file is still there.
+fn vanished<'d>(old: &'d [Document], set: &'d Set) -> impl Iterator<Item = &'d Document> {
+    old.iter().filter(|document| {
+        let same = |other: &Document| other.kind == document.kind && other.name == document.name;
+        !set.documents.iter().any(same) && set.files.contains(&document.file)
+    })
+}
+
+async fn next_tick(poll: &mut Option<tokio::time::Interval>) {
+    match poll {
+        Some(poll) => {
+            poll.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Lists the folders off the runtime's threads: a slow file system holds up nothing else.
+async fn list(folders: &[Folder]) -> Listing {
+    let folders = folders.to_vec();
+    tokio::task::spawn_blocking(move || Files::listing(&folders)).await.unwrap_or_default()
+}

@@ -1,0 +1,142 @@
+//! One set of files, from its bytes to a snapshot that may serve: at the start and at every reload.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::audit::metrics::Metrics;
+use crate::engine::snapshot::Snapshot;
+use crate::policy::build::{Environment, Parsed, compile, parse_files};
+use crate::policy::files::{Files, Listing};
+use crate::policy::testing::{self, Case, Options};
+use crate::source::{Diagnostic, Diagnostics, Sources, render, to_json};
+
+/// A set of files that may serve.
+pub struct Set {
+    pub snapshot: Arc<Snapshot>,
+    /// What the folders held when it was read.
+    pub listing: Listing,
+    pub documents: Vec<Document>,
+    /// Names of its files.
+    pub files: BTreeSet<String>,
+    /// Warnings, for people.
+    pub warnings: String,
+    /// Warnings, for programs.
+    pub diagnostics: Json,
+}
+
+/// A document that was declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub kind: String,
+    pub name: String,
+    pub file: String,
+}
+
+/// A set that may not serve.
+pub struct Refused {
+    pub sources: Sources,
+    pub diags: Diagnostics,
+    pub errors: usize,
+    /// All diagnostics, for people.
+    pub text: String,
+    /// All diagnostics, for programs.
+    pub diagnostics: Json,
+}
+
+impl Refused {
+    fn new(sources: Sources, diags: Diagnostics) -> Refused {
+        let (text, diagnostics) = (render(&sources, &diags, false), to_json(&sources, &diags));
+        Refused { errors: diags.error_count(), text, diagnostics, sources, diags }
+    }
+
+    /// Refused for a reason that stands in no file.
+    pub(super) fn inside(text: String) -> Refused {
+        let diagnostics = serde_json::json!([{ "code": "reload.failed", "severity": "error", "message": text }]);
+        Refused { sources: Sources::new(), diags: Diagnostics::new(), errors: 1, text, diagnostics }
+    }
+}
+
+impl Set {
+    /// Writes its warnings to the log.
+    pub fn warn(&self) {
+        if !self.warnings.is_empty() {
+            tracing::warn!(diagnostics = self.warnings, "the files load with warnings");
+        }
+    }
+}
+
+/// Parses, checks and compiles a set of files, and runs its own tests where a time is given for them. All
+/// that is wrong with it is reported.
+pub fn load(
+    files: &Files,
+    listing: Listing,
+    environment: &Environment,
+    metrics: Option<&Metrics>,
+    tests: Option<Duration>,
+) -> Result<Set, Box<Refused>> {
+    let mut diags = Diagnostics::new();
+    let parsed = parse_files(files, &mut diags);
+    let snapshot = compile(&parsed, environment, None, metrics, &mut diags);
+    let cases = testing::collect(&parsed, &mut diags);
+    diags.deduplicate();
+    if let (Some(budget), false) = (tests, diags.has_errors()) {
+        run_tests(&parsed, environment, &cases, budget, &mut diags);
+    }
+    let Some(snapshot) = snapshot.filter(|_| !diags.has_errors()) else {
+        return Err(Box::new(Refused::new(parsed.sources, diags)));
+    };
+    Ok(Set {
+        snapshot: Arc::new(snapshot),
+        listing,
+        documents: documents(&parsed),
+        files: files.list.iter().map(|file| file.name.to_string()).collect(),
+        warnings: render(&parsed.sources, &diags, false),
+        diagnostics: to_json(&parsed.sources, &diags),
+    })
+}
+
+/// Each expectation that was not met is a mistake at its place, and so is a lack of time.
+fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], budget: Duration, diags: &mut Diagnostics) {
+    let options = Options { budget: Some(budget), ..Options::default() };
+    let report = match testing::run(parsed, environment, cases, &options) {
+        Ok(report) => report,
+        Err(error) => {
+            diags.push(Diagnostic::error("test.not_run", None, format!("the policies' tests cannot run: {error}")));
+            return;
+        }
+    };
+    for failure in &report.failed {
+        for miss in &failure.mismatches {
+            let at = if miss.at.is_empty() { String::new() } else { format!("{}: ", miss.at) };
+            let message =
+                format!("{}: {}: {at}expected {}, got {}", failure.suite, failure.case, miss.expected, miss.got);
+            diags.push(Diagnostic::error("test.failed", miss.span, message));
+        }
+        if failure.mismatches.is_empty() {
+            let message = format!("{}: {} failed", failure.suite, failure.case);
+            diags.push(Diagnostic::error("test.failed", failure.span, message));
+        }
+    }
+    if report.out_of_time() {
+        let message = format!("{} of the policies' tests did not run within {budget:?}", report.skipped);
+        let help = "raise `tests: budget` in gateway.yaml, or make them fewer";
+        diags.push(Diagnostic::error("test.not_run", None, message).with_help(help));
+    }
+}
+
+fn documents(parsed: &Parsed) -> Vec<Document> {
+    let document = |kind: &str, name: &str, span: crate::source::Span| Document {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        file: parsed.sources.name(span.file).to_owned(),
+    };
+    let all = &parsed.documents;
+    let services = all.services.values().map(|doc| document("service", &doc.service.name, doc.service.span));
+    let fragments = all.fragments.iter().map(|(name, fragment)| document("fragment", name, fragment.span));
+    let defaults = all.defaults.values().map(|doc| document("defaults", &doc.defaults.name, doc.defaults.span));
+    let resources = all.resources.iter().map(|doc| document(doc.kind.word, &doc.name.name, doc.name.span));
+    services.chain(fragments).chain(defaults).chain(resources).collect()
+}

@@ -1,0 +1,34 @@
+//! When changed files have come to rest: no event for a while, and two equal listings.
+//!
+//! A writer that pauses longer than that in the middle of a file is seen as done; what it has written so
+//! far is then judged like any other set, and its next write is the next change.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::list;
+use crate::policy::files::{Folder, Listing};
+
+/// Files that do not come to rest for so long are worth a word in the log, again and again.
+const LONG_UNREST: Duration = Duration::from_secs(10);
+
+/// Waits until the folders are at rest.
+pub(super) async fn settled(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
+    let mut told = Instant::now();
+    let mut before = list(folders).await;
+    loop {
+        while timeout(quiet, changed.notified()).await.is_ok() {
+            if told.elapsed() > LONG_UNREST {
+                told = Instant::now();
+                tracing::warn!("files keep changing: a reload waits until they rest");
+            }
+        }
+        let now = list(folders).await;
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+}
