@@ -1,0 +1,13 @@
+//! Promises over real sockets and real processes, through the public interface only; one binary for all.
+
+// A test and what it is built of end where something is not as it has to be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod commands;
+mod harness;
+mod mistakes;
+mod process;
+mod readme;
+mod reload_storm;
+mod steps;
+mod tidy;

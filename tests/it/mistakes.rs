@@ -1,0 +1,82 @@
+//! Each mistake of `tests/mistakes` is named at its line with its cure, alone and among all others.
+
+use std::path::PathBuf;
+
+use gatewright::policy::build::{Environment, compile, parse_files};
+use gatewright::policy::files::{Files, Folder};
+use gatewright::policy::testing;
+use gatewright::source::{Diagnostics, Sources, render};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes")
+}
+
+fn all_files() -> Files {
+    let mut files = Files::read(&[Folder { path: folder(), optional: false }]);
+    for file in &mut files.list {
+        file.name = file.path.file_name().unwrap().to_string_lossy().into();
+    }
+    files
+}
+
+fn check(files: &Files) -> (Sources, Diagnostics) {
+    let mut environment = Environment { listeners: vec!["main".into()], ..Environment::default() };
+    environment.values.process_env.insert("HOME".into(), "a-secret-value-of-the-test".into());
+    let mut diags = Diagnostics::new();
+    let parsed = parse_files(files, &mut diags);
+    let _ = compile(&parsed, &environment, None, None, &mut diags);
+    let _ = testing::collect(&parsed, &mut diags);
+    diags.deduplicate();
+    (parsed.sources, diags)
+}
+
+/// `code` and `file:line:column` of everything that is reported.
+fn heads(sources: &Sources, diags: &Diagnostics) -> Vec<String> {
+    let head = |one: &gatewright::source::Diagnostic| {
+        let place = one.span.map(|span| sources.place(span));
+        let place = place.map_or_else(String::new, |at| format!("{}:{}:{}", at.file, at.line, at.column));
+        format!("{} {place}", one.code)
+    };
+    diags.iter().map(head).collect()
+}
+
+#[test]
+fn each_mistake_is_named_at_its_line_with_its_cure() {
+    let bless = std::env::var_os("GATEWRIGHT_BLESS").is_some();
+    let all = all_files();
+    let mut wrong = Vec::new();
+    for file in &all.list {
+        let alone = Files { list: vec![file.clone()], problems: Vec::new() };
+        let (sources, diags) = check(&alone);
+        let said = render(&sources, &diags, false);
+        let golden = file.path.with_extension("txt");
+        if bless {
+            std::fs::write(&golden, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        if said != expected {
+            wrong.push(format!("== {}\n-- expected\n{expected}\n-- said\n{said}", file.name));
+        }
+        assert!(diags.has_errors(), "{} is not refused", file.name);
+        let cureless = diags
+            .iter()
+            .find(|one| one.help.is_none() && !one.message.contains("must be"))
+            .map(|one| one.message.clone());
+        assert_eq!(cureless, None, "{} names no cure", file.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_folder_with_all_mistakes_reports_all_of_them() {
+    let all = all_files();
+    let (sources, diags) = check(&all);
+    let together = heads(&sources, &diags);
+    let mut missing = Vec::new();
+    for file in &all.list {
+        let (sources, diags) = check(&Files { list: vec![file.clone()], problems: Vec::new() });
+        missing.extend(heads(&sources, &diags).into_iter().filter(|head| !together.contains(head)));
+    }
+    assert!(missing.is_empty(), "not reported among the others:\n{}", missing.join("\n"));
+    assert!(all.list.len() >= 60, "{} mistakes", all.list.len());
+}

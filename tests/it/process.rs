@@ -1,0 +1,211 @@
+//! The life of the process: serving, reloading, being looked at, draining.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, exchange, get, hello};
+
+#[test]
+fn what_ships_serves_as_it_is() {
+    let folder = Folder::with(&[]);
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    for entry in std::fs::read_dir(shipped).unwrap().flatten() {
+        std::fs::copy(entry.path(), folder.path("policies").join(entry.file_name())).unwrap();
+    }
+    let gateway = Gateway::serve(folder);
+    assert_eq!(gateway.get("/hello?name=Ada").json()["hello"], "Ada");
+    let record = gateway.record("/hello");
+    assert_eq!((record["status"].as_u64(), record["service"].as_str()), (Some(200), Some("hello")));
+
+    let nothing = gateway.get("/nothing");
+    assert_eq!((nothing.status, nothing.json()["code"].as_str().unwrap()), (404, "service.none"));
+    let posted =
+        exchange(gateway.main, "POST /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!((posted.status, posted.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(gateway.record("/hello")["fault"], "service.method");
+    let echoed = exchange(
+        gateway.main,
+        "POST /echo/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nround",
+    );
+    assert_eq!(echoed.body, "round");
+}
+
+#[test]
+fn what_never_was_a_request_is_recorded_and_counted() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "x"))]);
+    let answer =
+        exchange(gateway.main, "GET /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n");
+    assert_eq!(answer.status, 400);
+    assert_eq!(gateway.record("")["fault"], "request.framing");
+    let numbers = gateway.ask_admin("GET", "/metrics").body;
+    assert!(numbers.contains("gatewright_faults_total{service=\"none\",code=\"request.framing\"} 1"), "{numbers}");
+}
+
+#[test]
+fn good_files_are_taken_and_broken_ones_are_not() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "one"))]);
+    let first = gateway.ask_admin("GET", "/api/snapshot").json();
+    assert_eq!(first["last_reload"]["result"], "started");
+    assert_eq!(first["services"][0]["match"], "/a");
+    assert_eq!(first["services"][0]["steps"][0]["place"], "policies/a.yaml:4");
+
+    gateway.folder.write("policies/a.yaml", &hello("a", "two"));
+    let line = gateway.logged("reloaded");
+    assert_eq!(line["from"], first["version"]);
+    let answer = gateway.get("/a");
+    assert_eq!(answer.body, "two");
+    assert_eq!(gateway.record("/a")["snapshot"], line["to"]);
+
+    gateway.folder.write("policies/b.yaml", "service: b\nmatch: { path: /b }\npolicy:\n  - respnd: 200\n");
+    let refused = gateway.logged("the changed files are not taken");
+    assert!(refused["diagnostics"].as_str().unwrap().contains("policies/b.yaml:4:5"), "{refused}");
+    assert_eq!(gateway.get("/a").body, "two");
+    let ready = gateway.ask_admin("GET", "/readyz");
+    assert_eq!((ready.status, ready.json()["reload_failing"].as_bool()), (200, Some(true)));
+    let last = gateway.ask_admin("GET", "/api/snapshot").json()["last_reload"].clone();
+    assert_eq!(last["result"], "refused");
+    assert_eq!(last["diagnostics"][0]["code"], "policy.unknown_assertion");
+    let numbers = gateway.ask_admin("GET", "/metrics").body;
+    for line in [
+        "gatewright_reload_failing 1",
+        "gatewright_reloads_total{result=\"refused\"} 1",
+        "gatewright_reloads_total{result=\"swapped\"} 1",
+        "gatewright_records_lost_total 0",
+    ] {
+        assert!(numbers.contains(&format!("\n{line}\n")), "no {line} in\n{numbers}");
+    }
+
+    std::fs::remove_file(gateway.folder.path("policies/b.yaml")).unwrap();
+    gateway.admin_until("/readyz", |answer| answer.json()["reload_failing"] == false);
+}
+
+#[test]
+fn a_document_that_vanishes_from_its_file_is_named() {
+    let both = format!("{}---\n{}", hello("a", "x"), hello("b", "x"));
+    let gateway = Gateway::start(&[("policies/both.yaml", &both), ("policies/c.yaml", &hello("c", "x"))]);
+    gateway.folder.write("policies/both.yaml", &hello("a", "x"));
+    let line = gateway.logged("this document has vanished");
+    assert_eq!((line["kind"].as_str(), line["name"].as_str()), (Some("service"), Some("b")));
+    assert_eq!(gateway.get("/b").status, 404);
+}
+
+#[test]
+fn a_reload_can_be_asked_for() {
+    let config = format!("{ANY_PORT}reload: {{ poll: off }}\n");
+    let gateway = Gateway::start(&[("gateway.yaml", &config), ("policies/a.yaml", &hello("a", "one"))]);
+    let report = gateway.ask_admin("POST", "/api/reload");
+    assert_eq!((report.status, report.json()["result"].as_str().unwrap().to_owned()), (200, "swapped".to_owned()));
+    gateway.logged("reloaded");
+    gateway.signal("HUP");
+    gateway.logged("reloaded");
+    gateway.folder.write("policies/a.yaml", "nonsense: 1\n");
+    let report = gateway.ask_admin("POST", "/api/reload");
+    assert_eq!(report.status, 422);
+    assert_eq!(report.json()["diagnostics"][0]["code"], "policy.unknown_document");
+}
+
+#[test]
+fn a_change_of_the_configuration_needs_a_restart_and_says_so() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "x"))]);
+    gateway.folder.write("gateway.yaml", &format!("{ANY_PORT}# changed\n"));
+    gateway.logged("the configuration has changed");
+}
+
+#[test]
+fn the_admin_interface_answers_only_its_own_host_and_origin() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "x"))]);
+    let port = gateway.admin.port();
+    let ask = |method: &str, path: &str, fields: &str| {
+        let request = format!("{method} {path} HTTP/1.1\r\n{fields}connection: close\r\n\r\n");
+        exchange(gateway.admin, &request).status
+    };
+    let own = format!("host: localhost:{port}\r\n");
+    assert_eq!(ask("GET", "/healthz", &own), 200);
+    assert_eq!(ask("GET", "/healthz", &format!("host: evil.test:{port}\r\n")), 421);
+    assert_eq!(ask("GET", "/healthz", "host: localhost\r\n"), 421);
+    assert_eq!(ask("POST", "/api/reload", &format!("{own}origin: http://evil.test\r\n")), 403);
+    assert_eq!(ask("POST", "/api/reload", &format!("{own}content-type: text/plain\r\n")), 415);
+    assert_eq!(ask("POST", "/api/reload", &format!("{own}origin: http://localhost:{port}\r\n")), 200);
+    assert_eq!(ask("GET", "/api/reload", &own), 405);
+    assert_eq!(ask("DELETE", "/metrics", &own), 405);
+    assert_eq!(ask("GET", "/", &own), 404);
+}
+
+/// An upstream that answers each request when it is told to.
+struct Held {
+    listener: TcpListener,
+}
+
+impl Held {
+    fn policy() -> (Held, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (Held { listener }, format!("service: held\nmatch: {{ path: /held }}\npolicy:\n  - route: http://{address}\n"))
+    }
+
+    /// Waits for a request to arrive.
+    fn arrived(&self) -> TcpStream {
+        let (mut tcp, _) = self.listener.accept().unwrap();
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(b"\r\n\r\n") {
+            tcp.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        tcp
+    }
+}
+
+#[test]
+fn a_drain_lets_requests_end_and_takes_no_new_ones() {
+    let (upstream, policy) = Held::policy();
+    let mut gateway = Gateway::start(&[("policies/a.yaml", &policy)]);
+    let (main, admin) = (gateway.main, gateway.admin);
+    let client = std::thread::spawn(move || get(main, "/held"));
+    let mut asked = upstream.arrived();
+    gateway.signal("TERM");
+    gateway.logged("draining");
+    let ready: Answer = gateway.ask_admin("GET", "/readyz");
+    assert_eq!((ready.status, ready.json()["draining"].as_bool()), (503, Some(true)));
+    let _ = admin;
+    asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").unwrap();
+    assert_eq!(client.join().unwrap().body, "late");
+    assert_eq!(gateway.record("/held")["outcome"], "sent");
+    assert_eq!(gateway.ended().code(), Some(0));
+    assert!(TcpStream::connect_timeout(&main, Duration::from_secs(1)).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (upstream, policy) = Held::policy();
+    let mut gateway = Gateway::start(&[("policies/a.yaml", &policy)]);
+    let mut client = TcpStream::connect(gateway.main).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let asked = upstream.arrived();
+    gateway.signal("TERM");
+    gateway.logged("draining");
+    gateway.signal("TERM");
+    gateway.logged("a second signal");
+    assert_eq!(gateway.ended().code(), Some(0));
+    drop(asked);
+}
+
+#[test]
+fn a_failing_test_keeps_the_old_set() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "one"))]);
+    let tested = |expected: &str| {
+        let policy = hello("a", "two");
+        format!(
+            "{policy}tests:\n  - name: t\n    request: {{ path: /a }}\n    expect: {{ status: 200, text: {expected} }}\n"
+        )
+    };
+    gateway.folder.write("policies/a.yaml", &tested("three"));
+    let refused = gateway.logged("the changed files are not taken");
+    let said = refused["diagnostics"].as_str().unwrap();
+    assert!(said.contains("error[test.failed]: a: t: ") && said.contains("policies/a.yaml:8"), "{said}");
+    assert_eq!(gateway.get("/a").body, "one");
+    gateway.folder.write("policies/a.yaml", &tested("two"));
+    gateway.logged("reloaded");
+    assert_eq!(gateway.get("/a").body, "two");
+}

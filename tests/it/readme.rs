@@ -1,0 +1,146 @@
+//! The commands of the READMEs do what the READMEs show.
+//!
+//! Every ```` ```console ```` block is run in a copy of the repository's files: `$ ` begins a command, `> ` continues it,
+//! other lines are what it prints, and `...` stands for anything. Fixed ports are replaced by free ones.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Playground {
+    folder: PathBuf,
+    ports: Vec<(String, String)>,
+    running: Vec<Child>,
+}
+
+impl Playground {
+    /// A copy of `paths` with every fixed port replaced.
+    fn new(name: &str, paths: &[&str], ports: &[u16]) -> Playground {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = std::env::temp_dir().join(format!("gatewright-readme-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let held: Vec<TcpListener> = ports.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let free = held.iter().map(|listener| listener.local_addr().unwrap().port());
+        let ports =
+            ports.iter().zip(free).map(|(fixed, free)| (format!("127.0.0.1:{fixed}"), format!("127.0.0.1:{free}")));
+        let playground = Playground { folder, ports: ports.collect(), running: Vec::new() };
+        for path in paths {
+            playground.copy(&root.join(path), &playground.folder.join(path));
+        }
+        playground
+    }
+
+    fn copy(&self, from: &Path, to: &Path) {
+        if from.is_dir() {
+            std::fs::create_dir_all(to).unwrap();
+            for entry in std::fs::read_dir(from).unwrap().flatten() {
+                self.copy(&entry.path(), &to.join(entry.file_name()));
+            }
+        } else {
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::write(to, self.moved(&std::fs::read_to_string(from).unwrap())).unwrap();
+        }
+    }
+
+    fn moved(&self, text: &str) -> String {
+        self.ports.iter().fold(text.to_owned(), |text, (fixed, free)| text.replace(fixed, free))
+    }
+
+    /// Starts a gateway and waits until its admin listener answers.
+    fn start(&mut self, arguments: &[&str], env: &[(&str, &str)], admin: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatewright"));
+        command.args(arguments).envs(env.iter().copied()).current_dir(&self.folder);
+        self.running.push(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let (admin, begun) = (self.moved(admin), Instant::now());
+        while TcpStream::connect(&admin).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "the gateway did not come up");
+            std::thread::sleep(Duration::from_millis(10)); // another process binds: nothing wakes us
+        }
+    }
+
+    /// Runs every console block of a README.
+    fn follow(&self, readme: &str) -> usize {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(readme)).unwrap();
+        let commands = commands(&text);
+        let binary = Path::new(env!("CARGO_BIN_EXE_gatewright")).parent().unwrap();
+        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+        for (command, expected) in &commands {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(self.moved(command)).env("PATH", &path).current_dir(&self.folder);
+            let output = shell.output().unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(fits(expected, said.trim_end()), "{readme}: {command}\n-- expected\n{expected}\n-- said\n{said}");
+        }
+        commands.len()
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        for child in &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Commands of the console blocks with what they shall print.
+fn commands(text: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if inside && let Some(command) = line.strip_prefix("$ ") {
+            found.push((command.to_owned(), String::new()));
+        } else if inside && let Some((command, expected)) = found.last_mut() {
+            let more = line.strip_prefix("> ").or((line == ">").then_some(""));
+            match more.filter(|_| expected.is_empty()) {
+                Some(more) => *command += &format!("\n{more}"),
+                None => *expected += &format!("{}{line}", if expected.is_empty() { "" } else { "\n" }),
+            }
+        }
+    }
+    found
+}
+
+/// Whether a text has the parts of a pattern between its `...`, in order and from end to end.
+fn fits(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split("...");
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last.trim_start_matches('\n')) || (last.trim().is_empty())
+}
+
+#[test]
+fn the_readme_shows_what_happens() {
+    let mut playground = Playground::new("main", &["gateway.yaml", "policies"], &[8080, 9901]);
+    playground.start(&["run"], &[], "127.0.0.1:9901");
+    assert!(playground.follow("README.md") >= 8);
+}
+
+#[test]
+fn the_signing_example_shows_what_happens() {
+    let mut playground = Playground::new("signing", &["examples/signing"], &[8081, 8082, 9911, 9912]);
+    let key = [("PARTNER_KEY", "a-shared-key-of-32-bytes-or-more")];
+    playground.start(&["run", "--config", "examples/signing/verifier/gateway.yaml"], &key, "127.0.0.1:9912");
+    playground.start(&["run", "--config", "examples/signing/signer/gateway.yaml"], &key, "127.0.0.1:9911");
+    assert!(playground.follow("examples/signing/README.md") >= 4);
+}
+
+#[test]
+fn patterns_fit_from_end_to_end() {
+    assert!(fits("a", "a") && !fits("a", "ab") && !fits("a", ""));
+    assert!(fits("a...c", "abc") && !fits("a...c", "abd") && fits("...", ""));
+    assert!(fits("a\n...", "a\nb") && fits("...\n1 passed", "x\n1 passed"));
+}
