@@ -15,6 +15,7 @@ mod limit_rate;
 mod limit_size;
 mod log;
 mod raise;
+mod redirect;
 mod remove_headers;
 mod respond;
 mod restrict_ip;
@@ -43,6 +44,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &limit_size::KIND,
     &log::KIND,
     &raise::KIND,
+    &redirect::KIND,
     &remove_headers::KIND,
     &respond::KIND,
     &restrict_ip::KIND,
