@@ -121,6 +121,11 @@ pub enum Builtin {
 pub trait Reader {
     /// The value of a variable; a fault where it cannot be made (a body that is no JSON, by origin).
     fn read<'x>(&'x self, read: &'x Read) -> Result<Val<'x>, Box<Fault>>;
+    /// Whether a variable is this word, without making a value of it: what most conditions ask. An absent one
+    /// is no word. `None` where only [`Reader::read`] can tell.
+    fn is_word(&self, _read: &Read, _word: &str) -> Option<bool> {
+        None
+    }
     /// The wall clock.
     fn now(&self) -> jiff::Timestamp;
     /// Random bytes from the system, or seeded in a test.

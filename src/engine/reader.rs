@@ -49,6 +49,25 @@ impl Reader for Exchange {
         })
     }
 
+    fn is_word(&self, read: &Read, word: &str) -> Option<bool> {
+        let text = match read {
+            Read::Builtin(Builtin::RequestMethod) => self.request.method.as_str(),
+            Read::Builtin(Builtin::RequestPath) => self.request.path.as_str(),
+            Read::Builtin(Builtin::RequestHost) => &self.request.host,
+            Read::Path(index) => {
+                let param = self.params.get(usize::from(*index));
+                return Some(param.is_some_and(|param| **param == *word));
+            }
+            // A field that is not UTF-8 reads as replaced characters: only a word with one could equal it.
+            Read::Header(side, name) if !word.contains(char::REPLACEMENT_CHARACTER) => {
+                let value = self.headers(*side).and_then(|fields| fields.get(name));
+                return Some(value.is_some_and(|value| value.as_bytes() == word.as_bytes()));
+            }
+            _ => return None,
+        };
+        Some(text == word)
+    }
+
     fn now(&self) -> Timestamp {
         self.worker.clock.wall()
     }

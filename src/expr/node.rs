@@ -143,7 +143,11 @@ impl Node {
                 if let (Node::Read(read), Node::Const(Value::Text(word)), false) = (&**left, &**right, *marked)
                     && !test.orders()
                 {
-                    return is_word(on.read(read)?, word, *origin).map(|same| same == (*test == Test::Equal));
+                    let same = match on.is_word(read, word) {
+                        Some(same) => same,
+                        None => is_word(on.read(read)?, word, *origin)?,
+                    };
+                    return Ok(same == (*test == Test::Equal));
                 }
                 decide(*test, &left.eval(on)?, &right.eval(on)?, *marked).map_err(|why| why.fault(*origin))
             }

@@ -46,3 +46,19 @@ fn an_answer_without_a_body_counts_as_sent() {
     let outcome = trial.get("/");
     assert_eq!((outcome.record.outcome, outcome.header("content-length")), ("sent", None));
 }
+
+#[test]
+fn asking_for_a_word_agrees_with_reading_the_value() {
+    // `x == 'word'` asks without a value, `(x ?? '') == 'word'` and `x in [..]` read one.
+    let words = ["GET", "/", "trial.example", "b", "", "B", "\u{fffd}"];
+    let paths = ["request.method", "request.path", "request.host", "request.headers.x_a", "request.headers.x_none"];
+    for path in paths {
+        for word in words {
+            let steps = format!(
+                "  - respond: {{ text: \"${{{path} == '{word}'}} ${{{path} in ['{word}']}} ${{{path} != '{word}'}}\" }}"
+            );
+            let body = Trial::of(&steps).send("GET", "/", &[("x-a", "b")], "").body;
+            assert!(["true true false", "false false true"].contains(&&*body), "{path} {word}: {body}");
+        }
+    }
+}
