@@ -14,24 +14,16 @@ use crate::fault::Fault;
 /// Runs a program to its end. Passed means: the last step was reached.
 pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
     let mut at = 0;
-    while let Some(op) = program.ops.get(at) {
+    loop {
+        if let Some((step, verdict)) = guarded(program, &mut at, x)
+            && let Some(verdict) = conclude(x, step, verdict)
+        {
+            return verdict;
+        }
+        let Some(op) = program.ops.get(at) else { return Verdict::Passed };
         at += 1;
         let (step, verdict) = match op {
-            Op::Plain(step, plain) => (*step, caught(|| plain.check(x))),
-            Op::Waits(step, waits) => {
-                let verdict = match caught_flow(|| waits.check(x)) {
-                    Flow::Now(verdict) => verdict,
-                    Flow::Later(mut future) => {
-                        // A panic while waiting is a fault of this request too.
-                        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                            Ok(poll) => poll,
-                            Err(_) => std::task::Poll::Ready(panicked()),
-                        })
-                        .await
-                    }
-                };
-                (*step, verdict)
-            }
+            Op::Waits(step, waits) => (*step, wait(caught_flow(|| waits.check(x))).await),
             Op::Route(step, route) => {
                 let verdict = match route.prepare(x) {
                     Ok(call) => {
@@ -46,24 +38,67 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
                 Ok(()) => continue,
                 Err(fault) => (*step, Verdict::Fault(fault)),
             },
-            Op::Jump(by) => {
-                at += by;
-                continue;
-            }
-            Op::Unless(step, condition, by) => match condition.holds(x) {
-                Ok(true) => continue,
-                Ok(false) => {
-                    at += by;
-                    continue;
-                }
-                Err(fault) => (*step, Verdict::Fault(fault)),
-            },
+            Op::Plain(..) | Op::Jump(_) | Op::Unless(..) => continue, // `guarded` takes these
         };
         if let Some(verdict) = conclude(x, step, verdict) {
             return verdict;
         }
     }
-    Verdict::Passed
+}
+
+/// Runs what does not wait from `at` on, under one guard against panics: a guard per step costs more than most
+/// steps do. Ends before an operation that may wait, or with the verdict of a step that did not pass.
+fn guarded(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId, Verdict)> {
+    match catch_unwind(AssertUnwindSafe(|| plain(program, at, x))) {
+        Ok(ended) => ended,
+        Err(_) => {
+            // `at` already stands behind the operation that panicked.
+            let step = match program.ops.get(at.saturating_sub(1)) {
+                Some(Op::Plain(step, _) | Op::Unless(step, ..)) => *step,
+                _ => 0,
+            };
+            Some((step, panicked()))
+        }
+    }
+}
+
+fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId, Verdict)> {
+    while let Some(op) = program.ops.get(*at) {
+        match op {
+            Op::Plain(step, plain) => {
+                *at += 1;
+                match plain.check(x) {
+                    Verdict::Passed => x.note(*step, &Verdict::Passed),
+                    other => return Some((*step, other)),
+                }
+            }
+            Op::Jump(by) => *at += 1 + by,
+            Op::Unless(step, condition, by) => {
+                *at += 1;
+                match condition.holds(x) {
+                    Ok(true) => {}
+                    Ok(false) => *at += by,
+                    Err(fault) => return Some((*step, Verdict::Fault(fault))),
+                }
+            }
+            Op::Waits(..) | Op::Route(..) | Op::Buffer(..) => return None,
+        }
+    }
+    None
+}
+
+/// Waits for a step; a panic meanwhile is a fault of this request too.
+async fn wait(flow: Flow<'_>) -> Verdict {
+    match flow {
+        Flow::Now(verdict) => verdict,
+        Flow::Later(mut future) => {
+            poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                Ok(poll) => poll,
+                Err(_) => std::task::Poll::Ready(panicked()),
+            })
+            .await
+        }
+    }
 }
 
 /// Runs a program whose steps never wait (`finally`); whatever they answer changes nothing.
@@ -78,7 +113,8 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
             }
             Op::Jump(by) => at += by,
             Op::Unless(_, condition, by) => {
-                if !matches!(condition.holds(x), Ok(true)) {
+                let holds = catch_unwind(AssertUnwindSafe(|| condition.holds(x)));
+                if !matches!(holds, Ok(Ok(true))) {
                     at += by;
                 }
             }
