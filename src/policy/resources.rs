@@ -8,6 +8,7 @@ pub mod upstream;
 pub mod users;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::compile::Compile;
@@ -31,8 +32,8 @@ pub struct ResourceKind {
 pub const KINDS: [&ResourceKind; 6] =
     [&secret::KIND, &list::KIND, &key::KIND, &api_keys::KIND, &users::KIND, &upstream::KIND];
 
-/// What the process gives to a set of files.
-#[derive(Clone, Debug, Default)]
+/// What the process gives to a set of files. Its environment holds secrets: no value of it is ever printed.
+#[derive(Clone, Default)]
 pub struct Values {
     /// Names that gateway.yaml lists.
     pub env_listed: Vec<Text>,
@@ -42,6 +43,16 @@ pub struct Values {
     pub process_env: BTreeMap<String, String>,
     /// What relative file names start from.
     pub base: PathBuf,
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Values")
+            .field("env_listed", &self.env_listed)
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a policy test puts in the place of the real values.
@@ -120,4 +131,17 @@ pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, 
         }
     }
     resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_of_the_environment_can_be_printed() {
+        let mut environment = Environment::default();
+        environment.values.process_env.insert("PARTNER_KEY".into(), "canary-1".into());
+        environment.values.env.insert("REGION".into(), "canary-2".into());
+        assert!(!format!("{environment:?}").contains("canary"));
+    }
 }
