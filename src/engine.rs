@@ -13,5 +13,6 @@ pub mod run;
 pub mod select;
 pub mod serve;
 pub mod snapshot;
+pub mod state;
 pub mod value;
 pub mod worker;

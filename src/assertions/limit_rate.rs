@@ -344,7 +344,7 @@ impl LimitRateStep {
             return;
         }
         if told.is_some() {
-            x.answer_edits.retain(|edit| !matches!(edit, AnswerEdit::Set(name, _) if OURS.contains(name)));
+            x.retain_answer_edits(|edit| !matches!(edit, AnswerEdit::Set(name, _) if OURS.contains(name)));
         }
         let reset_s = seconds(decision.reset_ns);
         match self.fields {
@@ -379,7 +379,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const OURS: [HeaderName; 5] = [LIMIT, REMAINING, RESET, POLICY, RATELIMIT];
 
 fn put(x: &mut Exchange, name: HeaderName, value: HeaderValue) {
-    x.answer_edits.push(AnswerEdit::Set(name, vec![value]));
+    x.edit_answer(AnswerEdit::Set(name, vec![value]));
 }
 
 /// What an earlier step told: a plain number, or the `r` of the structured form.

@@ -166,7 +166,7 @@ impl LimitSizeStep {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(Fault::denied(status, "limit_size.headers", detail));
         }
-        tighten(&mut x.request.body, self.body).map_err(|detail| {
+        self.tighten(x).map_err(|detail| {
             let mut fault = Fault::denied(StatusCode::PAYLOAD_TOO_LARGE, "limit_size.body", detail);
             fault.close = matches!(x.request.body, Body::Stream(_)); // what is left of it is no request
             fault
@@ -174,10 +174,10 @@ impl LimitSizeStep {
     }
 
     fn response(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
-        let Some(response) = &mut x.response else { return Ok(()) };
+        let Some(response) = &x.response else { return Ok(()) };
         let large = match self.fields_too_large(&response.headers) {
             Some(detail) => Err(detail),
-            None => tighten(&mut response.body, self.body),
+            None => self.tighten(x),
         };
         large.map_err(|detail| Fault::broken(StatusCode::BAD_GATEWAY, "limit_size.response", detail))
     }
@@ -193,18 +193,20 @@ impl LimitSizeStep {
         let bytes: u64 = fields.map(|bytes| bytes + FIELD_OVERHEAD_BYTES).sum();
         (bytes > most).then(|| format!("fields of {bytes} bytes, at most {most} are taken"))
     }
-}
 
-/// Judges a size that is known, and holds a stream to the limit; the error is for the record.
-fn tighten(body: &mut Body, most: Option<u64>) -> Result<(), String> {
-    let Some(most) = most else { return Ok(()) };
-    if let Some(size) = body.size().filter(|size| *size > most) {
-        return Err(format!("a body of {size} bytes, at most {most} are taken"));
+    /// Judges a size that is known, and holds a stream to the limit; the error is for the record.
+    fn tighten(&self, x: &mut Exchange) -> Result<(), String> {
+        let Some(most) = self.body else { return Ok(()) };
+        let size = match (self.side, &x.response) {
+            (Side::Request, _) => x.request.body.size(),
+            (Side::Response, response) => response.as_ref().and_then(|response| response.body.size()),
+        };
+        if let Some(size) = size.filter(|size| *size > most) {
+            return Err(format!("a body of {size} bytes, at most {most} are taken"));
+        }
+        x.tighten_body(self.side, most);
+        Ok(())
     }
-    if let Body::Stream(inbound) = body {
-        inbound.tighten(most);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

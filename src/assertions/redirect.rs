@@ -200,7 +200,7 @@ impl Plain for RedirectStep {
     fn check(&self, x: &mut Exchange) -> Verdict {
         match self.answer(x) {
             Ok(response) => {
-                x.response = Some(response);
+                x.set_response(response);
                 Verdict::Ended(EndedBy::Redirect)
             }
             Err(fault) => Verdict::Fault(fault),

@@ -153,15 +153,16 @@ struct RemoveHeadersStep {
 
 impl Plain for RemoveHeadersStep {
     fn check(&self, x: &mut Exchange) -> Verdict {
-        match (self.target, &mut x.response) {
-            (None, _) => x.answer_edits.extend(self.edits.iter().cloned()),
-            (Some(Side::Request), _) => {
-                self.apply(&mut x.request.headers);
-                // What is gone may come back only from a step, not from the client.
-                x.headers_set.retain(|name| x.request.headers.contains_key(&*name));
+        match self.target {
+            None => self.edits.iter().for_each(|edit| x.edit_answer(edit.clone())),
+            Some(side) => {
+                if let Some(headers) = x.headers_mut(side) {
+                    self.apply(headers);
+                }
+                if side == Side::Request {
+                    x.disown_removed_headers();
+                }
             }
-            (Some(Side::Response), Some(response)) => self.apply(&mut response.headers),
-            (Some(Side::Response), None) => {}
         }
         Verdict::Passed
     }

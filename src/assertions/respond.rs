@@ -184,7 +184,7 @@ impl RespondStep {
             let values = values.iter().map(|value| value.render(x, "respond.invalid_value"));
             fields.push((name.clone(), values.collect::<Result<_, _>>()?));
         }
-        let kept = if self.keep { x.response.take() } else { None };
+        let kept = if self.keep { x.take_response() } else { None };
         let (mut headers, mut body) = match kept {
             Some(kept) => (kept.headers, kept.body),
             None => (HeaderMap::new(), Body::Empty),
@@ -204,7 +204,7 @@ impl RespondStep {
         if has_no_body(status) {
             body = Body::Empty;
         }
-        x.response = Some(Response::new(status, headers, body));
+        x.set_response(Response::new(status, headers, body));
         Ok(())
     }
 }

@@ -269,16 +269,7 @@ impl RewriteStep {
     fn rewrite(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
         let path = self.new_path(x)?;
         let query = self.query.as_ref().map(|query| query.change(x)).transpose()?;
-        x.keep_original();
-        if let Some(path) = path {
-            x.request.path = path;
-        }
-        if let Some(query) = query {
-            x.request.changed_query = Some(query);
-        }
-        if let Some(method) = &self.method {
-            x.request.method = method.clone();
-        }
+        x.rewrite(path, query, self.method.clone());
         Ok(())
     }
 

@@ -381,7 +381,7 @@ impl Routes for RouteStep {
             // A step reads the answer's body: no content coding that it would have to undo.
             headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let body = x.request.body.give().map_err(|fault| body_fault(Side::Request, fault))?;
+        let body = x.give_request_body().map_err(|fault| body_fault(Side::Request, fault))?;
         let method = self.method.clone().unwrap_or_else(|| x.request.method.clone());
         let host = match (&self.host, &self.way.upstream) {
             (Some(host), _) => host.clone(),
@@ -429,7 +429,7 @@ impl Routes for RouteStep {
         if matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             response.set_body(Body::Empty);
         }
-        x.response = Some(response);
+        x.set_response(response);
         match &self.success {
             None => Verdict::Passed,
             Some(success) => match success.holds(x) {

@@ -140,16 +140,9 @@ impl SetBodyStep {
             let detail = format!("a body of {} bytes was made, at most {limit} are sent", bytes.len());
             return Err(fault_by(self.origin(), "set_body.too_large", detail));
         }
-        match (self.side, &mut x.response) {
-            (Side::Request, _) => {
-                describe(&mut x.request.headers, media);
-                x.request.set_body(Body::Buffered(bytes));
-            }
-            (Side::Response, Some(response)) => {
-                describe(&mut response.headers, media);
-                response.set_body(Body::Buffered(bytes));
-            }
-            (Side::Response, None) => {}
+        if let Some(headers) = x.headers_mut(self.side) {
+            describe(headers, media);
+            x.set_body(self.side, Body::Buffered(bytes));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::compile::header::SetHeader;
 use crate::compile::message::Message;
 use crate::compile::text::Sink;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
-use crate::engine::exchange::{AnswerEdit, Exchange, Withheld};
+use crate::engine::exchange::{AnswerEdit, Exchange};
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Side;
 use crate::engine::serve::apply;
@@ -230,29 +230,20 @@ impl SetHeadersStep {
         for edit in &self.edits {
             let made = edit.render(x)?;
             match self.target {
-                None => x.answer_edits.extend(made),
-                Some(Side::Request) => set_request(x, edit, &made),
-                Some(Side::Response) => {
-                    if let Some(response) = &mut x.response {
-                        apply_all(&made, &mut response.headers);
+                None => made.into_iter().for_each(|edit| x.edit_answer(edit)),
+                Some(side) => {
+                    let own =
+                        side == Side::Request && (edit.how == How::Set || !x.request.headers.contains_key(&edit.name));
+                    if let Some(headers) = x.headers_mut(side) {
+                        apply_all(&made, headers);
+                    }
+                    if own {
+                        x.own_header(&edit.name);
                     }
                 }
             }
         }
         Ok(())
-    }
-}
-
-/// Sets a field for the upstream and notes whether it is the policy's alone: only then may it stand for a
-/// field that belongs to the policy, or for a credential that is not forwarded.
-fn set_request(x: &mut Exchange, edit: &Edit, made: &[AnswerEdit]) {
-    let ours = edit.how == How::Set || !x.request.headers.contains_key(&edit.name);
-    apply_all(made, &mut x.request.headers);
-    if ours {
-        if !x.headers_set.contains(&edit.name) {
-            x.headers_set.push(edit.name.clone());
-        }
-        x.withheld.retain(|withheld| !matches!(withheld, Withheld::Header(name) if *name == edit.name));
     }
 }
 

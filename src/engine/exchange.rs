@@ -8,20 +8,18 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use smallvec::SmallVec;
 
 use crate::audit::metrics::Outcome;
 use crate::audit::record::Record;
 use crate::body::{Body, Ending, Hold};
-use crate::engine::message::{Request, Response};
+use crate::engine::message::Request;
 use crate::engine::program::{EndedBy, StepId, Verdict};
-use crate::engine::read::Slot;
 use crate::engine::run::run_plain;
 use crate::engine::snapshot::{Service, Snapshot};
-use crate::engine::value::{Text, Value};
+use crate::engine::state::State;
+use crate::engine::value::Text;
 use crate::engine::worker::{Live, Worker};
 use crate::fault::{Fault, Kind};
-use crate::identity::Identity;
 
 /// Bytes that a record keeps of a path that was refused.
 const REFUSED_PATH_MAX: usize = 1024;
@@ -110,17 +108,8 @@ pub struct Exchange {
     /// When the last call upstream began.
     pub sending_since_ns: u64,
     pub client: Client,
-    pub request: Request,
-    pub response: Option<Response>,
-    /// Parameters of the match rule's path, decoded.
-    pub params: SmallVec<[Text; 4]>,
-    pub vars: Vec<Value>,
-    pub identities: SmallVec<[Option<Arc<Identity>>; 1]>,
-    pub original: Option<Box<Original>>,
-    pub withheld: SmallVec<[Withheld; 2]>,
-    /// Request fields that steps have set so far.
-    pub headers_set: SmallVec<[HeaderName; 4]>,
-    pub answer_edits: Vec<AnswerEdit>,
+    /// What steps may change: read through the exchange, written through its setters.
+    pub(super) state: State,
     pub answer: Option<AnswerFacts>,
     /// Fields of the answer that left, kept where `finally` reads them.
     pub answer_headers: Option<Box<HeaderMap>>,
@@ -153,15 +142,7 @@ impl Exchange {
             started_ns,
             sending_since_ns: started_ns,
             client,
-            request,
-            response: None,
-            params: SmallVec::new(),
-            vars: Vec::new(),
-            identities: SmallVec::new(),
-            original: None,
-            withheld: SmallVec::new(),
-            headers_set: SmallVec::new(),
-            answer_edits: Vec::new(),
+            state: State::new(request),
             answer: None,
             answer_headers: None,
             fault: None,
@@ -179,8 +160,8 @@ impl Exchange {
         self.service = service;
         let snapshot = self.snapshot.clone();
         let service = self.compiled(&snapshot);
-        self.vars = self.worker.vars(service.slots);
-        self.identities.resize(service.identities, None);
+        self.state.vars = self.worker.vars(service.slots);
+        self.state.identities.resize(service.identities, None);
     }
 
     /// The service in a snapshot that the caller holds, so that the exchange can change meanwhile.
@@ -194,48 +175,6 @@ impl Exchange {
     /// Name of the service, `none` where no service wants the request.
     pub fn service_name(&self) -> &str {
         self.compiled(&self.snapshot).name.as_deref().unwrap_or("none")
-    }
-
-    /// Sets a variable.
-    pub fn set(&mut self, slot: Slot, value: Value) {
-        if let Some(variable) = self.vars.get_mut(usize::from(slot.0)) {
-            *variable = value;
-        }
-    }
-
-    /// A variable.
-    pub fn var(&self, slot: Slot) -> &Value {
-        self.vars.get(usize::from(slot.0)).unwrap_or(&Value::Absent)
-    }
-
-    /// Says who the caller is.
-    pub fn identify(&mut self, slot: Slot, identity: Arc<Identity>) {
-        if let Some(place) = self.identities.get_mut(usize::from(slot.0)) {
-            *place = Some(identity);
-        }
-    }
-
-    /// Who the caller is.
-    pub fn identity(&self, slot: Slot) -> Option<&Arc<Identity>> {
-        self.identities.get(usize::from(slot.0)).and_then(Option::as_ref)
-    }
-
-    /// Remembers the request's first values before the first rewrite.
-    pub fn keep_original(&mut self) {
-        if self.original.is_none() {
-            self.original = Some(Box::new(Original {
-                path: self.request.path.as_str().to_owned(),
-                query: self.request.query().map(str::to_owned),
-                method: self.request.method.clone(),
-            }));
-        }
-    }
-
-    /// Notes that `route` must not forward a credential.
-    pub fn withhold(&mut self, credential: Withheld) {
-        if !self.withheld.contains(&credential) {
-            self.withheld.push(credential);
-        }
     }
 
     /// Notes what a step answered, where somebody wants to see it.
@@ -366,7 +305,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let snapshot = self.snapshot.clone();
         // What is still here has not left: there was no answer.
-        self.response = None;
+        self.state.response = None;
         run_plain(&self.compiled(&snapshot).finally, self);
         let record = self.finish_record();
         let service = self.compiled(&snapshot);
@@ -386,7 +325,7 @@ impl Drop for Exchange {
             worker.shared.metrics.fault(index, &name, fault);
         }
         worker.record(record);
-        worker.spare(std::mem::take(&mut self.vars));
+        worker.spare(std::mem::take(&mut self.state.vars));
     }
 }
 

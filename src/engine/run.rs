@@ -150,12 +150,8 @@ fn panicked() -> Verdict {
 
 async fn buffer(x: &mut Exchange, side: Side) -> Result<(), Box<Fault>> {
     let limit = x.worker.shared.limits.body_buffered;
-    let read = match (side, &mut x.response) {
-        (Side::Request, _) => x.request.body.buffer(limit).await,
-        (Side::Response, Some(response)) => response.body.buffer(limit).await,
-        (Side::Response, None) => return Ok(()),
-    };
-    read.map_err(|fault| body_fault(side, fault))
+    let Some(body) = x.state.body_mut(side) else { return Ok(()) };
+    body.buffer(limit).await.map_err(|fault| body_fault(side, fault))
 }
 
 /// A body that could not be read: the client's fault in a request, the upstream's in a response.

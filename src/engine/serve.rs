@@ -85,7 +85,7 @@ fn select(x: &mut Exchange) {
     let (listener, host) = (&x.client.listener, &x.request.host);
     match snapshot.select.find(listener, host, x.request.path.as_str(), &x.request.method) {
         Found::Service(service, params) => {
-            x.params = decoded(x.request.path.as_str(), &params);
+            x.state.params = decoded(x.request.path.as_str(), &params);
             x.enter(Some(service));
         }
         Found::OtherMethod(allowed) => {
@@ -133,13 +133,13 @@ pub async fn answer(mut x: Box<Exchange>) -> Box<Exchange> {
         }
     }
     if let Some(fault) = x.fault.clone() {
-        x.response = Some(problem(&fault, &x.id));
+        x.state.response = Some(problem(&fault, &x.id));
         let service = x.compiled(&snapshot);
         let on_fault = within_deadline(&mut x, &service.on_fault, ON_FAULT_TIME_MIN).await;
         if let Verdict::Fault(second) = on_fault {
             tracing::warn!(service = x.service_name(), request_id = x.id, code = %second.code, detail = second.detail,
                 "on_fault failed; the plain answer was sent");
-            x.response = Some(problem(&fault, &x.id));
+            x.state.response = Some(problem(&fault, &x.id));
         }
     }
     x
@@ -186,12 +186,12 @@ fn time_left(limit: Duration, elapsed: Duration, least: Duration) -> Duration {
 
 /// Turns a finished exchange into the answer that leaves. The exchange is kept until its last byte.
 pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
-    let Some(response) = x.response.take() else {
+    let Some(response) = x.state.response.take() else {
         return http::Response::new(Outgoing::new(Body::Empty)); // not reached: answer() leaves a response
     };
     let Response { status, mut headers, mut body, .. } = response;
     remove_hop_by_hop(&mut headers);
-    for edit in std::mem::take(&mut x.answer_edits) {
+    for edit in std::mem::take(&mut x.state.answer_edits) {
         apply(&edit, &mut headers);
     }
     if x.fault.as_ref().is_some_and(|fault| fault.close) {
