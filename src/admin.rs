@@ -118,6 +118,7 @@ impl Admin {
             "snapshot": *self.shared.current().version,
             // The old set serves on: a broken reload takes nobody out of service.
             "reload_failing": last.outcome.is_refused(),
+            "serving_last_good": self.status.serves_kept(),
             "workers": self.running.workers_alive(),
         });
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod key;
 pub mod kind;
 pub mod message;
+pub mod outside;
 pub mod resources;
 pub mod scope;
 pub mod sending;

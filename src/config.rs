@@ -228,6 +228,7 @@ impl Config {
             env: env.collect(),
             process_env: process_env.clone(),
             base: self.base.clone(),
+            ..Values::default()
         };
         let listeners = self.listeners.iter().map(|listener| listener.server.name.clone()).collect();
         let clear = self.listeners.iter().filter(|listener| listener.is_clear());

@@ -23,7 +23,7 @@ use crate::engine::worker::Shared;
 use crate::gateway::Gateway;
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::Throttle;
-use crate::reload::{Asking, Reloader, Set, Status};
+use crate::reload::{Asking, First, Reloader};
 use crate::server::{Running, Server, ServerConfig, StartError};
 
 /// Threads of the services runtime.
@@ -77,21 +77,22 @@ pub struct Process {
 
 impl Process {
     /// Binds, starts the workers and serves `first`, which was compiled with `metrics`.
-    pub fn start(config: Config, metrics: Metrics, first: Set) -> Result<Process, Failed> {
+    pub fn start(config: Config, metrics: Metrics, first: First) -> Result<Process, Failed> {
         let admin_failed = |error| Failed::Admin(config.admin, error);
         let admin_socket = bind_admin(config.admin).map_err(admin_failed)?;
         let writer = Writer::start(config.audit.clone()).map_err(Failed::Records)?;
         let services = services().map_err(Failed::System)?;
         let hashes = HashPool::for_this_machine().map_err(Failed::System)?;
         let throttle = Throttle::new(config.guessing);
-        let snapshot = first.snapshot.clone();
+        let snapshot = first.set.snapshot.clone();
+        let served = snapshot.clone();
         let shared = Arc::new(Shared::counting(config.limits.clone(), metrics, throttle, hashes, snapshot));
         let clock_origin = Instant::now();
         let running = Arc::new(serve(&config, &shared, &writer, clock_origin)?);
-        let version = &first.snapshot.version;
-        let status = Arc::new(Status::started(version, Clock::system().wall(), first.diagnostics.clone()));
+        let version = &served.version;
+        let status = Arc::new(first.status(Clock::system().wall()));
         let (drain, admin_failed) = (config.drain, |error| Failed::Admin(config.admin, error));
-        let (reloader, asking) = Reloader::new(config.clone(), shared.clone(), status.clone(), &first);
+        let (reloader, asking) = Reloader::new(config.clone(), shared.clone(), status.clone(), first);
         let admin_address = admin_socket.local_addr().map_err(admin_failed)?;
         let admin_address = admin_address.as_socket().unwrap_or(config.admin);
         let admin = Arc::new(Admin {
@@ -116,7 +117,7 @@ impl Process {
             tracing::info!(listener = %name, %address, "listening");
         }
         tracing::info!(listener = "admin", address = %admin.address, "listening");
-        tracing::info!(snapshot = %version, services = first.snapshot.services.len(), "serving");
+        tracing::info!(snapshot = %version, services = served.services.len(), "serving");
         Ok(Process { drain, running, admin, asking, services, writer })
     }
 

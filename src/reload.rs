@@ -3,8 +3,10 @@
 //! The whole file set is one unit: any error keeps the snapshot that serves, and says so in the log, the
 //! numbers and the admin interface. It restarts nothing and never looks at what requests do.
 
+pub mod kept;
 mod load;
 mod settle;
+mod start;
 mod status;
 mod watch;
 
@@ -15,18 +17,22 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use load::{Document, Refused, Set, load};
+pub use start::{First, first};
 pub use status::{Outcome, Report, Status};
 
 use crate::clock::Clock;
+use crate::compile::outside::OutsideFile;
 use crate::config::Config;
 use crate::engine::worker::Shared;
 use crate::policy::build::Environment;
 use crate::policy::files::{Files, Folder, Listing};
+use kept::Shelf;
 use watch::Watch;
 
 /// Requests for a reload that may wait; they are all answered by the next one.
 const ASKS_MAX: usize = 16;
 const FAILING_HELP: &str = "1 while the files on disk are not what serves.";
+const KEPT_HELP: &str = "1 while the last good set serves because the files could not be loaded at the start.";
 
 /// Somebody who wants a reload now, and hears how it went.
 pub type Ask = oneshot::Sender<Report>;
@@ -61,13 +67,26 @@ pub struct Reloader {
     /// Version of a set that was refused; it is not tried again by itself.
     refused: Option<String>,
     config_digest: Option<[u8; 32]>,
+    shelf: Shelf,
+    /// Serves and is to be kept.
+    to_keep: Option<ToKeep>,
+}
+
+/// A set that serves and is not on disk yet.
+struct ToKeep {
+    files: Arc<Files>,
+    outside: Vec<OutsideFile>,
 }
 
 impl Reloader {
-    /// A reloader for what serves now: `first` was read from the folders of `config`.
-    pub fn new(config: Config, shared: Arc<Shared>, status: Arc<Status>, first: &Set) -> (Reloader, Asking) {
+    /// A reloader for what serves now: `first` is of the folders of `config`.
+    pub fn new(config: Config, shared: Arc<Shared>, status: Arc<Status>, first: First) -> (Reloader, Asking) {
         let (asking, asks) = mpsc::channel(ASKS_MAX);
-        shared.metrics.set("gatewright_reload_failing", "gauge", FAILING_HELP, 0);
+        let is_refused = first.refused.is_some();
+        shared.metrics.set("gatewright_reload_failing", "gauge", FAILING_HELP, u64::from(is_refused));
+        shared.metrics.set("gatewright_serving_last_good", "gauge", KEPT_HELP, u64::from(is_refused));
+        let to_keep = (!is_refused).then(|| ToKeep { files: first.files.clone(), outside: first.set.outside });
+        let shelf = Shelf::of(&config);
         let changed = Arc::new(Notify::new());
         let folders = config.folders().to_vec();
         let reloader = Reloader {
@@ -80,9 +99,11 @@ impl Reloader {
             status,
             asks,
             changed,
-            listing: first.listing.clone(),
-            documents: first.documents.clone(),
-            refused: None,
+            shelf,
+            to_keep,
+            listing: first.set.listing,
+            documents: first.set.documents,
+            refused: is_refused.then(|| first.files.version()),
         };
         (reloader, Asking(asking))
     }
@@ -99,6 +120,7 @@ impl Reloader {
             poll
         });
         let changed = self.changed.clone();
+        self.keep().await;
         loop {
             let mut asks = Vec::new();
             tokio::select! {
@@ -123,16 +145,19 @@ impl Reloader {
                 // Whoever asked may have left.
                 let _ = ask.send(report.clone());
             }
+            self.keep().await;
         }
     }
 
     /// One reload, from settled files to a swap or a refusal.
     async fn reload(&mut self, asked: bool) -> Report {
-        let files = self.settled_files().await;
+        let files = Arc::new(self.settled_files().await);
         let version = files.version();
         let serving = self.shared.current().version.clone();
         let is_refused = self.refused.as_deref() == Some(version.as_str());
-        if !asked && files.problems.is_empty() && (*serving == *version || is_refused) {
+        // What a kept set brought with it is not what stands in the folders now.
+        let is_serving = *serving == *version && !self.status.serves_kept();
+        if !asked && files.problems.is_empty() && (is_serving || is_refused) {
             if !is_refused && self.refused.take().is_some() {
                 tracing::info!(version, "the files are again those that serve");
             }
@@ -141,11 +166,12 @@ impl Reloader {
         }
         let (environment, shared, tests) = (self.environment.clone(), self.shared.clone(), self.config.tests);
         let listing = self.listing.clone();
+        let read = files.clone();
         let compiling = tokio::task::spawn_blocking(move || {
-            load(&files, listing, &environment, Some(&shared.metrics), tests.on_reload.then_some(tests.budget))
+            load(&read, listing, &environment, Some(&shared.metrics), tests.on_reload.then_some(tests.budget))
         });
         match compiling.await {
-            Ok(Ok(set)) => self.take(set),
+            Ok(Ok(set)) => self.take(set, files),
             Ok(Err(refused)) => self.refuse(&version, *refused),
             Err(panic) => {
                 let text = format!("compiling the files failed inside the gateway: {panic}");
@@ -154,7 +180,7 @@ impl Reloader {
         }
     }
 
-    fn take(&mut self, set: Set) -> Report {
+    fn take(&mut self, set: Set, files: Arc<Files>) -> Report {
         let (old, new) = (self.shared.current().version.clone(), set.snapshot.version.clone());
         set.warn();
         for gone in vanished(&self.documents, &set) {
@@ -164,6 +190,7 @@ impl Reloader {
         self.shared.swap(set.snapshot.clone());
         tracing::info!(from = %old, to = %new, services = set.snapshot.services.len(), "reloaded");
         self.documents = set.documents;
+        self.to_keep = Some(ToKeep { files, outside: set.outside });
         self.refused = None;
         self.note(Outcome::Swapped, &new, Some(set.diagnostics))
     }
@@ -185,7 +212,21 @@ impl Reloader {
             metrics.add_labelled("gatewright_reloads_total", help, ("result", outcome.word()), 1);
         }
         metrics.set("gatewright_reload_failing", "gauge", FAILING_HELP, u64::from(self.refused.is_some()));
-        self.status.note(outcome, version, Clock::system().wall(), diagnostics)
+        let report = self.status.note(outcome, version, Clock::system().wall(), diagnostics);
+        metrics.set("gatewright_serving_last_good", "gauge", KEPT_HELP, u64::from(self.status.serves_kept()));
+        report
+    }
+
+    /// Puts what serves on disk, for a restart that finds the files broken.
+    async fn keep(&mut self) {
+        let Some(set) = self.to_keep.take() else { return };
+        let tested_in = self.config.tests.on_reload.then(|| start::tested_in(&self.config, &self.environment));
+        let shelf = self.shelf.clone();
+        let writing = tokio::task::spawn_blocking(move || shelf.write(&set.files, &set.outside, tested_in.as_deref()));
+        match writing.await.map_err(|panic| panic.to_string()).flatten() {
+            Ok(()) => tracing::info!("the set is kept for a restart"),
+            Err(why) => tracing::warn!(why, "the set is not kept: a restart with broken files would find an older one"),
+        }
     }
 
     /// Reads the files once they have come to rest, and makes sure that they still had when they were read.

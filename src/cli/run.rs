@@ -7,7 +7,6 @@ use tracing_subscriber::filter::LevelFilter;
 use super::{ConfigArgument, FAILED, INVALID, show};
 use crate::audit::metrics::Metrics;
 use crate::config::{self, Log, LogFormat};
-use crate::policy::files::Files;
 use crate::process::Process;
 use crate::reload;
 
@@ -23,17 +22,15 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     let Some(config) = loaded.config else { return INVALID };
     start_log(config.log);
     let metrics = Metrics::new(config.workers);
-    let folders = config.folders();
-    let (listing, files) = (Files::listing(&folders), Files::read(&folders));
-    let first = match reload::load(&files, listing, &config.environment(), Some(&metrics), None) {
+    let first = match reload::first(&config, &metrics) {
         Ok(first) => first,
-        Err(refused) => {
+        Err((refused, why)) => {
             show(&refused.sources, &refused.diags);
-            eprintln!("nothing valid to serve; `gatewright check` shows the same");
+            eprintln!("nothing valid to serve; `gatewright check` and `gatewright test` show the same\n{why}");
             return INVALID;
         }
     };
-    first.warn();
+    first.set.warn();
     match Process::start(config, metrics, first) {
         Ok(process) => process.serve(),
         Err(error) => {

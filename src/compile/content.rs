@@ -142,7 +142,8 @@ impl Compile<'_> {
     fn file(&mut self, literal: &Literal) -> Option<Bytes> {
         let name = self.literal(literal)?;
         let span = literal.0.span();
-        let base = &self.around.resources.base;
+        let outside = &self.around.resources.outside;
+        let base = outside.base();
         let path = base.join(&name);
         let inside = match (path.canonicalize(), base.canonicalize()) {
             (Ok(path), Ok(base)) => path.starts_with(base),
@@ -152,12 +153,8 @@ impl Compile<'_> {
             let message = format!("`{name}` leads out of the folder of gateway.yaml");
             return self.refuse("policy.unreadable", span, message, "copy the file below that folder");
         }
-        let read = match std::fs::metadata(&path) {
-            Ok(meta) if meta.len() > FILE_BYTES_MAX => Err(format!("larger than {FILE_BYTES_MAX} bytes")),
-            _ => std::fs::read(&path).map_err(|error| error.to_string()),
-        };
-        match read {
-            Ok(bytes) => Some(bytes.into()),
+        match outside.read(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => Some(bytes),
             Err(why) => self.refuse(
                 "policy.unreadable",
                 span,

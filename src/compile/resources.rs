@@ -1,9 +1,9 @@
 //! Compiled resources, by name: what policies refer to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
 use crate::identity::api_keys::ApiKeys;
 use crate::identity::users::Users;
@@ -33,6 +33,6 @@ pub struct Resources {
     pub env: BTreeMap<Text, Text>,
     /// Names that gateway.yaml lists, set or not.
     pub env_listed: Vec<Text>,
-    /// Folder of gateway.yaml: relative file names start from it.
-    pub base: PathBuf,
+    /// Files that documents name.
+    pub outside: Outside,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::audit::metrics::Metrics;
 use crate::compile::context::Surroundings;
 use crate::compile::kind::Kind;
+use crate::compile::outside::OutsideFile;
 use crate::engine::select::Select;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
@@ -46,6 +47,12 @@ pub fn parse_files(files: &Files, diags: &mut Diagnostics) -> Parsed {
     Parsed { sources, documents, version: files.version().into() }
 }
 
+/// A compiled set, and the files of the machine that went into it.
+pub struct Compiled {
+    pub snapshot: Snapshot,
+    pub outside: Vec<OutsideFile>,
+}
+
 /// Compiles a parsed set. `None` when anything was wrong, which was reported.
 pub fn compile(
     parsed: &Parsed,
@@ -54,6 +61,17 @@ pub fn compile(
     metrics: Option<&Metrics>,
     diags: &mut Diagnostics,
 ) -> Option<Snapshot> {
+    compile_set(parsed, environment, given, metrics, diags).map(|compiled| compiled.snapshot)
+}
+
+/// The same, for whoever wants to know what went into it.
+pub fn compile_set(
+    parsed: &Parsed,
+    environment: &Environment,
+    given: Option<&Given>,
+    metrics: Option<&Metrics>,
+    diags: &mut Diagnostics,
+) -> Option<Compiled> {
     let catalogue: &'static [&'static Kind] = crate::assertions::CATALOGUE;
     let resources = resources::build(parsed, environment, given, diags);
     let around = Surroundings {
@@ -93,7 +111,8 @@ pub fn compile(
     if diags.has_errors() {
         return None;
     }
-    Some(Snapshot { version: parsed.version.clone(), select, services, unmatched: Arc::new(unmatched) })
+    let snapshot = Snapshot { version: parsed.version.clone(), select, services, unmatched: Arc::new(unmatched) };
+    Some(Compiled { snapshot, outside: resources.outside.take_read() })
 }
 
 /// A fragment that nobody includes is never compiled: say so rather than let it rot.

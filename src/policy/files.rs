@@ -34,6 +34,15 @@ pub struct PolicyFile {
     pub bytes: Vec<u8>,
 }
 
+impl PolicyFile {
+    /// A file, shown to people by its path.
+    pub fn new(path: PathBuf, bytes: Vec<u8>) -> PolicyFile {
+        let name = path.to_string_lossy().into_owned();
+        let name = name.strip_prefix("./").unwrap_or(&name).into();
+        PolicyFile { name, path, bytes }
+    }
+}
+
 /// All files of a set, sorted by name.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
@@ -52,11 +61,7 @@ impl Files {
         let mut files = Files::default();
         for (root, path) in files.find(folders) {
             match std::fs::read(&path) {
-                Ok(bytes) => {
-                    let name = path.to_string_lossy().into_owned();
-                    let name = name.strip_prefix("./").unwrap_or(&name).into();
-                    files.list.push(PolicyFile { name, path, bytes });
-                }
+                Ok(bytes) => files.list.push(PolicyFile::new(path, bytes)),
                 Err(error) => {
                     let cure = format!("make it readable for the gateway's user, or take it out of {}", root.display());
                     files.problems.push((format!("{}: cannot be read: {error}", path.display()), cure));

@@ -13,10 +13,11 @@ use std::path::PathBuf;
 
 use crate::compile::Compile;
 use crate::compile::context::Surroundings;
+use crate::compile::outside::{Kept, Outside};
 use crate::compile::resources::Resources;
 use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};
-use crate::source::{Diagnostics, Name, Node};
+use crate::source::{Diagnostics, Literal, Name, Node};
 
 /// A kind of resource document.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Values {
     pub process_env: BTreeMap<String, String>,
     /// What relative file names start from.
     pub base: PathBuf,
+    /// Contents of files that a kept set brings with it.
+    pub kept: Kept,
 }
 
 impl fmt::Debug for Values {
@@ -100,6 +103,12 @@ impl Build<'_> {
     pub fn context(&mut self) -> Compile<'_> {
         Compile::new(self.around, self.diags, "".into(), Vec::new())
     }
+
+    /// The path of a file that the document names.
+    pub fn path_of(&mut self, file: &Literal) -> Option<PathBuf> {
+        let name = self.context().literal(file)?;
+        Some(self.around.resources.outside.base().join(name))
+    }
 }
 
 /// Builds all resources, kind by kind. A broken one is reported and stands as declared.
@@ -112,13 +121,13 @@ pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, 
     let mut resources = Resources {
         env: values.env.clone(),
         env_listed: values.env_listed.clone(),
-        base: values.base.clone(),
+        outside: Outside::new(values.base.clone(), values.kept.clone()),
         ..Resources::default()
     };
     let fragments = BTreeMap::new();
     for kind in KINDS {
         for doc in parsed.documents.resources.iter().filter(|doc| doc.kind.word == kind.word) {
-            let known = Resources::clone(&resources);
+            let known = Resources { outside: resources.outside.afresh(), ..Resources::clone(&resources) };
             let around = Surroundings {
                 sources: &parsed.sources,
                 resources: &known,
@@ -128,6 +137,7 @@ pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, 
             };
             let mut build = Build { around, values: &values, given, diags };
             (kind.build)(&doc.name, &doc.node, &mut build, &mut resources);
+            resources.outside.add_read(known.outside.take_read());
         }
     }
     resources

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::audit::metrics::Metrics;
+use crate::compile::outside::OutsideFile;
 use crate::engine::snapshot::Snapshot;
-use crate::policy::build::{Environment, Parsed, compile, parse_files};
+use crate::policy::build::{Environment, Parsed, compile_set, parse_files};
 use crate::policy::files::{Files, Listing};
 use crate::policy::testing::{self, Case, Options};
 use crate::source::{Diagnostic, Diagnostics, Sources, render, to_json};
@@ -21,6 +22,8 @@ pub struct Set {
     pub documents: Vec<Document>,
     /// Names of its files.
     pub files: BTreeSet<String>,
+    /// Files that its documents name.
+    pub outside: Vec<OutsideFile>,
     /// Warnings, for people.
     pub warnings: String,
     /// Warnings, for programs.
@@ -79,17 +82,18 @@ pub fn load(
 ) -> Result<Set, Box<Refused>> {
     let mut diags = Diagnostics::new();
     let parsed = parse_files(files, &mut diags);
-    let snapshot = compile(&parsed, environment, None, metrics, &mut diags);
+    let compiled = compile_set(&parsed, environment, None, metrics, &mut diags);
     let cases = testing::collect(&parsed, &mut diags);
     diags.deduplicate();
     if let (Some(budget), false) = (tests, diags.has_errors()) {
         run_tests(&parsed, environment, &cases, budget, &mut diags);
     }
-    let Some(snapshot) = snapshot.filter(|_| !diags.has_errors()) else {
+    let Some(compiled) = compiled.filter(|_| !diags.has_errors()) else {
         return Err(Box::new(Refused::new(parsed.sources, diags)));
     };
     Ok(Set {
-        snapshot: Arc::new(snapshot),
+        snapshot: Arc::new(compiled.snapshot),
+        outside: compiled.outside,
         listing,
         documents: documents(&parsed),
         files: files.list.iter().map(|file| file.name.to_string()).collect(),
@@ -121,7 +125,8 @@ fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], budget:
         }
     }
     if report.out_of_time() {
-        let message = format!("{} of the policies' tests did not run within {budget:?}", report.skipped);
+        let ran = report.passed + report.failed.len();
+        let message = format!("only {ran} of the policies' {} tests ran within {budget:?}", ran + report.skipped);
         let help = "raise `tests: budget` in gateway.yaml, or make them fewer";
         diags.push(Diagnostic::error("test.not_run", None, message).with_help(help));
     }

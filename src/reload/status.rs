@@ -68,13 +68,21 @@ pub struct Status(Mutex<Inner>);
 struct Inner {
     last: Report,
     loaded_at: Timestamp,
+    /// What serves is the set that was kept, because the files could not be loaded at the start.
+    serving_kept: bool,
 }
 
 impl Status {
     /// A process that has just started with a set of files.
     pub fn started(version: &str, at: Timestamp, diagnostics: Json) -> Status {
         let last = Report { outcome: Outcome::Started, version: version.to_owned(), at, diagnostics };
-        Status(Mutex::new(Inner { last, loaded_at: at }))
+        Status(Mutex::new(Inner { last, loaded_at: at, serving_kept: false }))
+    }
+
+    /// A process that has just started with the set that was kept: the files, of this version, were refused.
+    pub fn started_kept(version: &str, at: Timestamp, diagnostics: Json) -> Status {
+        let last = Report { outcome: Outcome::Refused, version: version.to_owned(), at, diagnostics };
+        Status(Mutex::new(Inner { last, loaded_at: at, serving_kept: true }))
     }
 
     /// Keeps how a reload went. One that found nothing new to say keeps the diagnostics.
@@ -85,6 +93,7 @@ impl Status {
         inner.last = Report { outcome, version: version.to_owned(), at, diagnostics };
         if outcome == Outcome::Swapped {
             inner.loaded_at = at;
+            inner.serving_kept = false;
         }
         inner.last.clone()
     }
@@ -92,6 +101,11 @@ impl Status {
     /// How the last reload went.
     pub fn last(&self) -> Report {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    }
+
+    /// Whether the last good set serves because the files could not be loaded at the start.
+    pub fn serves_kept(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).serving_kept
     }
 
     /// When what serves began to serve.

@@ -91,6 +91,8 @@ pub struct Gateway {
     pub folder: Folder,
     pub main: SocketAddr,
     pub admin: SocketAddr,
+    /// What the log said before it served.
+    pub begun: Vec<Json>,
     child: Child,
     log: Receiver<Json>,
     records: Receiver<Json>,
@@ -107,7 +109,7 @@ impl Gateway {
         let mut child = command(&folder.0).arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = json_lines(child.stderr.take().unwrap());
         let records = json_lines(child.stdout.take().unwrap());
-        let (mut main, mut admin) = (None, None);
+        let (mut main, mut admin, mut begun) = (None, None, Vec::new());
         loop {
             let line = log.recv_timeout(PATIENCE).expect("the gateway ended before it served");
             let address = || line["address"].as_str().unwrap().parse().unwrap();
@@ -117,8 +119,9 @@ impl Gateway {
                 (Some("serving"), _) => break,
                 _ => {}
             }
+            begun.push(line);
         }
-        Gateway { folder, main: main.unwrap(), admin: admin.unwrap(), child, log, records }
+        Gateway { folder, main: main.unwrap(), admin: admin.unwrap(), begun, child, log, records }
     }
 
     /// The next log line that begins with these words.
@@ -156,6 +159,13 @@ impl Gateway {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Kills the process as a crash would; its folder stays.
+    pub fn kill(mut self) -> Folder {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.folder, Folder::new())
     }
 
     /// Waits for the process to end.

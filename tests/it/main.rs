@@ -5,6 +5,7 @@
 
 mod commands;
 mod harness;
+mod kept;
 mod mistakes;
 mod process;
 mod readme;

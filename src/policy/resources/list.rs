@@ -51,12 +51,8 @@ fn entries(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Vec<Value>
         entries.push(Value::text(build.context().literal(entry)?));
     }
     if let Some(file) = &doc.file {
-        let path = build.values.base.join(build.context().literal(file)?);
-        let text = match std::fs::metadata(&path) {
-            Ok(meta) if meta.len() > FILE_BYTES_MAX => Err(format!("larger than {FILE_BYTES_MAX} bytes")),
-            _ => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
-        };
-        match text {
+        let path = build.path_of(file)?;
+        match build.around.resources.outside.read_text(&path, FILE_BYTES_MAX) {
             Ok(text) => {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
                 entries.extend(lines.map(Value::text));

@@ -1,7 +1,5 @@
 //! `secret:`, a name for a value that is kept elsewhere.
 
-use std::path::Path;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -100,10 +98,9 @@ fn kept(doc: &SecretDoc, name: &Name, build: &mut Build<'_>) -> Option<Vec<u8>> 
             value.map(|value| value.clone().into_bytes())
         }
         (None, Some(file)) => {
-            let file = build.context().literal(file)?;
-            let path = build.values.base.join(&file);
-            match read_file(&path) {
-                Ok(bytes) => Some(bytes),
+            let path = build.path_of(file)?;
+            match build.around.resources.outside.read_secret(&path, FILE_BYTES_MAX) {
+                Ok(bytes) => Some(without_line_feed(&bytes).to_vec()),
                 Err(why) => {
                     let message = format!("secret `{}` has no value: {}: {why}", name.name, path.display());
                     let help = "write the file, readable for the gateway's user only".to_owned();
@@ -120,17 +117,7 @@ fn kept(doc: &SecretDoc, name: &Name, build: &mut Build<'_>) -> Option<Vec<u8>> 
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if meta.len() > FILE_BYTES_MAX {
-        return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
-    }
-    let mut bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    Ok(bytes)
+fn without_line_feed(bytes: &[u8]) -> &[u8] {
+    let Some(line) = bytes.strip_suffix(b"\n") else { return bytes };
+    line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -121,12 +121,8 @@ fn user(node: &Node, build: &mut Build<'_>) -> Option<User> {
 }
 
 fn from_file(file: &Literal, build: &mut Build<'_>) -> Option<Vec<(String, User)>> {
-    let path = build.values.base.join(build.context().literal(file)?);
-    let text = match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() > FILE_BYTES_MAX => Err(format!("larger than {FILE_BYTES_MAX} bytes")),
-        _ => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
-    };
-    let text = match text {
+    let path = build.path_of(file)?;
+    let text = match build.around.resources.outside.read_text(&path, FILE_BYTES_MAX) {
         Ok(text) => text,
         Err(why) => return refuse(file.0.span(), format!("{}: {why}", path.display()), build),
     };

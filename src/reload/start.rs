@@ -1,0 +1,102 @@
+//! What a process begins with: its files, or where those may not serve the last good set of them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::kept::{Kept, Shelf};
+use super::load::{Refused, Set, load};
+use super::status::Status;
+use crate::audit::metrics::Metrics;
+use crate::config::Config;
+use crate::policy::build::Environment;
+use crate::policy::files::Files;
+
+/// The set that a process begins with.
+pub struct First {
+    pub set: Set,
+    /// The files as they were read: to be kept, where they serve.
+    pub(super) files: Arc<Files>,
+    /// Why they do not serve, where the last good set does instead.
+    pub(super) refused: Option<Box<Refused>>,
+}
+
+impl First {
+    /// A process that serves its files.
+    pub fn of(set: Set, files: Arc<Files>) -> First {
+        First { set, files, refused: None }
+    }
+
+    /// How the process has started.
+    pub fn status(&self, at: Timestamp) -> Status {
+        match &self.refused {
+            None => Status::started(&self.set.snapshot.version, at, self.set.diagnostics.clone()),
+            Some(refused) => Status::started_kept(&self.files.version(), at, refused.diagnostics.clone()),
+        }
+    }
+}
+
+/// Loads the files of a configuration, or else the set that was kept. The error says why the files may not
+/// serve, and why nothing else does.
+pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>, String)> {
+    let folders = config.folders();
+    let (listing, files) = (Files::listing(&folders), Arc::new(Files::read(&folders)));
+    let environment = config.environment();
+    let shelf = Shelf::of(config);
+    let kept = shelf.read();
+    let known = kept.as_ref().ok().and_then(Option::as_ref).map(|kept| kept.about.clone());
+    let tested_in = tested_in(config, &environment);
+    // What has passed its tests before the restart is not kept waiting by them.
+    let is_tested = known.as_ref().is_some_and(|known| {
+        known.version == files.version() && known.tested_in.as_deref() == Some(tested_in.as_str())
+    });
+    let tests = (config.tests.on_reload && !is_tested).then_some(config.tests.budget);
+    let refused = match load(&files, listing.clone(), &environment, Some(metrics), tests) {
+        Ok(set) => {
+            if let Err(why) = kept {
+                tracing::warn!(why, "the last good set cannot be used; a new one is kept");
+            }
+            return Ok(First::of(set, files));
+        }
+        Err(refused) => refused,
+    };
+    let kept = match kept {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Err((refused, "no last good set is kept".to_owned())),
+        Err(why) => return Err((refused, format!("the last good set cannot be used: {why}"))),
+    };
+    match load_kept(&kept, environment, metrics) {
+        Ok(set) => {
+            tracing::error!(
+                serving = kept.about.version,
+                by = kept.about.gatewright,
+                errors = refused.errors,
+                diagnostics = refused.text,
+                "the files do not load: the last good set serves"
+            );
+            Ok(First { set: Set { listing, ..set }, files, refused: Some(refused) })
+        }
+        Err(mistakes) => {
+            Err((refused, format!("the last good set does not load with this configuration:\n{}", mistakes.text)))
+        }
+    }
+}
+
+fn load_kept(kept: &Kept, mut environment: Environment, metrics: &Metrics) -> Result<Set, Box<Refused>> {
+    environment.values.kept = kept.outside.clone();
+    load(&kept.files, Default::default(), &environment, Some(metrics), None)
+}
+
+/// What else decides whether tests pass: gateway.yaml and the variables that policies may read.
+pub(super) fn tested_in(config: &Config, environment: &Environment) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(config.digest().unwrap_or_default());
+    for (name, value) in &environment.values.env {
+        for text in [name, value] {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+    }
+    data_encoding::HEXLOWER.encode(&hasher.finalize())
+}
