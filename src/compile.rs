@@ -20,6 +20,7 @@ pub mod outside;
 pub mod resources;
 pub mod scope;
 pub mod sending;
+pub mod status;
 pub mod steps;
 pub mod text;
 pub mod url;

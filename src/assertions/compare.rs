@@ -264,7 +264,7 @@ fn denial(
 ) -> Option<Denial> {
     let status = match status {
         None => StatusCode::FORBIDDEN,
-        Some(literal) => denied_status(cx, literal)?,
+        Some(literal) => cx.denied_status(literal)?,
     };
     let code = match code {
         None => Cow::Borrowed("compare.no_match"),
@@ -284,23 +284,6 @@ fn denial(
         Some(text) => Some(cx.text_into(text, Place::Plain, Sink::Client)?),
     };
     Some(Denial { status, code, text })
-}
-
-fn denied_status(cx: &mut Compile<'_>, literal: &Literal) -> Option<StatusCode> {
-    let word = cx.literal(literal)?;
-    let status = word.parse::<u16>().ok().filter(|number| (400..500).contains(number));
-    match status.and_then(|number| StatusCode::from_u16(number).ok()) {
-        Some(StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-            let message =
-                format!("a {word} has to carry a challenge (RFC 9110 §15.5.2), which only authentication has");
-            cx.refuse("policy.bad_value", literal.span(), message, "write 403")
-        }
-        Some(status) => Some(status),
-        None => {
-            let message = format!("`{word}` is no status of a denial: a number from 400 to 499 is");
-            cx.refuse("policy.bad_value", literal.span(), message, "write `status: 403`")
-        }
-    }
 }
 
 #[derive(Debug)]
