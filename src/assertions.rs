@@ -14,6 +14,7 @@ mod include;
 mod limit_rate;
 mod limit_size;
 mod log;
+mod match_regex;
 mod raise;
 mod redirect;
 mod remove_headers;
@@ -43,6 +44,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &limit_rate::KIND,
     &limit_size::KIND,
     &log::KIND,
+    &match_regex::KIND,
     &raise::KIND,
     &redirect::KIND,
     &remove_headers::KIND,

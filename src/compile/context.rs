@@ -289,7 +289,7 @@ impl<'a> Compile<'a> {
     }
 
     /// Looks a resource up; what is missing is reported with the names there are.
-    pub fn resource<R>(
+    pub fn resource<R: ?Sized>(
         &mut self,
         what: &'static str,
         name: &Name,
