@@ -8,6 +8,8 @@ mod authenticate_api_key;
 mod authenticate_basic;
 mod authorize;
 mod compare;
+mod decode;
+mod encode;
 mod generate_security_hash;
 mod r#if;
 mod include;
@@ -38,6 +40,8 @@ pub static CATALOGUE: &[&Kind] = &[
     &authenticate_basic::KIND,
     &authorize::KIND,
     &compare::KIND,
+    &decode::KIND,
+    &encode::KIND,
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,

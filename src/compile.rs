@@ -16,6 +16,7 @@ pub mod identity;
 pub mod key;
 pub mod kind;
 pub mod message;
+pub mod octets;
 pub mod outside;
 pub mod pattern;
 pub mod resources;

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod digest;
+pub mod encoding;
 pub mod engine;
 pub mod explain;
 pub mod expr;

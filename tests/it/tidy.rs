@@ -28,7 +28,7 @@ const ROOMS: [&[&str]; 17] = [
     &["identity"],
     &["store", "audit", "source"],
     &["body"],
-    &["clock", "digest", "fault", "limits", "path", "secret"],
+    &["clock", "digest", "encoding", "fault", "limits", "path", "secret"],
 ];
 
 fn root() -> PathBuf {
