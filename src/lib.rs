@@ -18,6 +18,7 @@ pub mod expr;
 pub mod fault;
 pub mod gateway;
 pub mod identity;
+pub mod json;
 pub mod limits;
 pub mod path;
 pub mod policy;
