@@ -34,7 +34,7 @@ fn service(service: &Service) -> Json {
         json!({
             "path": *step.path,
             "name": *step.name,
-            "assertion": step.assertion,
+            "assertion": *step.assertion,
             "place": *step.place,
         })
     });

@@ -4,21 +4,19 @@
 //! absent stays a fault: a variable is never silently empty.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde_json::Value as Json;
 
-use crate::compile::content::JsonTemplate;
+use crate::compile::content::{JsonTemplate, structure};
 use crate::compile::scope::RESERVED;
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Slot;
-use crate::engine::value::{Element, Facts, Map, Type, Val, Value};
+use crate::engine::value::{Element, Facts, Type, Val, Value};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entries, Entry, Name, Node, NodeValue, Text, read};
@@ -262,18 +260,6 @@ impl Source {
             },
             Source::Json(template, _) => Ok(structure(&template.build(x)?)),
         }
-    }
-}
-
-/// A list or mapping as a variable: its texts and numbers are read without a detour over JSON.
-fn structure(json: &Json) -> Value {
-    match json {
-        Json::Array(items) => Value::List(items.iter().map(structure).collect()),
-        Json::Object(members) => {
-            let members = members.iter().map(|(name, value)| (Arc::from(name.as_str()), structure(value)));
-            Value::Map(Arc::new(Map(members.collect())))
-        }
-        scalar => Value::from_json(scalar.clone()),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn to_json(snapshot: &Snapshot) -> Json {
             json!({
                 "path": *step.path,
                 "name": *step.name,
-                "assertion": step.assertion,
+                "assertion": *step.assertion,
                 "place": *step.place,
             })
         };

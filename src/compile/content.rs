@@ -1,5 +1,7 @@
 //! A body that a policy makes: the forms that `set_body` and `respond` share.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value as Json;
@@ -7,7 +9,7 @@ use serde_json::Value as Json;
 use crate::compile::Compile;
 use crate::compile::text::{Sink, TextParam};
 use crate::engine::exchange::Exchange;
-use crate::engine::value::{Facts, Type, Val};
+use crate::engine::value::{Facts, Map, Type, Val, Value};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Diagnostic, Entries, Literal, Node, NodeValue, Span, Text};
@@ -194,6 +196,18 @@ impl Compile<'_> {
                 })
             }
         }
+    }
+}
+
+/// A list or mapping as a variable: its texts and numbers are read without a detour over JSON.
+pub fn structure(json: &Json) -> Value {
+    match json {
+        Json::Array(items) => Value::List(items.iter().map(structure).collect()),
+        Json::Object(members) => {
+            let members = members.iter().map(|(name, value)| (Arc::from(name.as_str()), structure(value)));
+            Value::Map(Arc::new(Map(members.collect())))
+        }
+        scalar => Value::from_json(scalar.clone()),
     }
 }
 

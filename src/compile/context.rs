@@ -145,6 +145,11 @@ impl<'a> Compile<'a> {
         self.current
     }
 
+    /// The assertion at hand, with which the codes of its faults begin.
+    pub fn assertion(&self) -> Text {
+        self.steps.get(usize::from(self.current)).map_or_else(|| "policy".into(), |step| step.assertion.clone())
+    }
+
     /// Where the step at hand stands, for messages about what is not written at all.
     pub fn step_span(&self) -> Span {
         self.step_span

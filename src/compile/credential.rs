@@ -65,7 +65,7 @@ enum Source {
 impl Compile<'_> {
     /// Resolves a credential source.
     pub fn credential(&mut self, from: From, span: Span) -> Option<Credential> {
-        let assertion = self.steps.get(usize::from(self.current)).map_or("policy", |step| step.assertion);
+        let assertion = self.assertion();
         let given = [from.header.is_some(), from.cookie.is_some(), from.query.is_some(), from.value.is_some()];
         if given.iter().filter(|given| **given).count() != 1 {
             let message = "`from` takes exactly one of `header`, `cookie`, `query` and `value`";

@@ -250,7 +250,7 @@ impl Compile<'_> {
         let assertion = step.kind.name;
         self.steps.push(StepMeta {
             name: step.name.as_deref().unwrap_or(assertion).into(),
-            assertion,
+            assertion: assertion.into(),
             place: Arc::from(format!("{}:{}", place.file, place.line)),
             path: step.path.as_str().into(),
         });

@@ -168,7 +168,7 @@ impl Compile<'_> {
         let reads: Vec<Read> = template.reads().cloned().collect();
         self.note_reads(&reads);
         self.check_marks(&template, sink, node)?;
-        let assertion = self.steps.get(usize::from(self.current)).map_or("policy", |step| step.assertion);
+        let assertion = self.assertion();
         Some(TextParam { template, absent: format!("{assertion}.absent") })
     }
 

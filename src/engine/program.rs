@@ -108,7 +108,8 @@ pub struct Program {
 pub struct StepMeta {
     /// Its `name:`, else the assertion's.
     pub name: Arc<str>,
-    pub assertion: &'static str,
+    /// The assertion that it uses.
+    pub assertion: Arc<str>,
     /// Where it stands: `file:line`.
     pub place: Arc<str>,
     /// Position among its siblings: `3.then.1`, counted from 1.

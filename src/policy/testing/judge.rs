@@ -30,7 +30,7 @@ pub struct TraceLine {
     pub path: String,
     /// Its `name:`, else the assertion's.
     pub name: String,
-    pub assertion: &'static str,
+    pub assertion: String,
     /// `file:line`
     pub place: String,
     /// `passed`, `ended (respond)`, `denied CODE`, `broken CODE`.
@@ -254,7 +254,7 @@ impl Judge<'_> {
             Some(TraceLine {
                 path: step.path.to_string(),
                 name: step.name.to_string(),
-                assertion: step.assertion,
+                assertion: step.assertion.to_string(),
                 place: step.place.to_string(),
                 verdict: verdict_word(&traced.verdict),
             })
@@ -274,7 +274,7 @@ fn said(call: &SentCall) -> String {
 }
 
 fn is_called(step: &StepMeta, name: &Name) -> bool {
-    [&*step.name, step.assertion, &*step.path].contains(&name.name.as_str())
+    [&*step.name, &*step.assertion, &*step.path].contains(&name.name.as_str())
 }
 
 fn verdict_word(verdict: &TracedVerdict) -> String {
