@@ -17,6 +17,7 @@ pub mod key;
 pub mod kind;
 pub mod message;
 pub mod octets;
+pub mod operator;
 pub mod outside;
 pub mod pattern;
 pub mod resources;

@@ -3,6 +3,7 @@
 //! The whole file set is one unit: any error anywhere means no new snapshot, and all errors are reported
 //! at once.
 
+pub mod assertion;
 pub mod build;
 pub mod document;
 pub mod files;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::compile::kind::Ends;
+use crate::compile::operator::OWN_WORDS;
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
@@ -15,26 +16,6 @@ use crate::engine::program::{Plain, Verdict};
 use crate::expr::Place;
 use crate::fault::Fault;
 use crate::source::{Literal, Spanned, Text};
-
-/// First words of codes that the gateway itself raises, beside the names of assertions.
-const OWN_WORDS: [&str; 16] = [
-    "body",
-    "client",
-    "deadline",
-    "expr",
-    "expression",
-    "gateway",
-    "json",
-    "mark",
-    "policy",
-    "request",
-    "response",
-    "service",
-    "step",
-    "store",
-    "upstream",
-    "internal",
-];
 
 pub const KIND: Kind = Kind {
     ends: Ends::Always,
@@ -118,12 +99,25 @@ fn code(literal: &Literal, cx: &mut Compile<'_>) -> Option<String> {
     let code = cx.literal(literal)?;
     let words: Vec<&str> = code.split('.').collect();
     let legal = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if words.len() < 2 || !words.iter().all(legal) {
+    let first = words.first().copied().unwrap_or_default();
+    let is_own = cx.operator() == Some(first);
+    if words.len() < 2 || !words.iter().skip(usize::from(is_own)).all(legal) {
         let message = format!("`{code}` is no code");
         let help = "two or more words of lower-case letters and `_`, joined by points: `orders.too_many`";
         return cx.refuse("policy.bad_value", literal.span(), message, help);
     }
-    let first = words.first().copied().unwrap_or_default();
+    if is_own {
+        return Some(code);
+    }
+    if let Some(operator) = cx.operator() {
+        let message = format!("codes of `{operator}` begin with its name");
+        let help = format!("write `{operator}.{}`", words.get(1..).unwrap_or_default().join("."));
+        return cx.refuse("policy.reserved_code", literal.span(), message, &help);
+    }
+    if cx.around.operators.contains_key(first) {
+        let message = format!("codes that begin with `{first}.` are those of the assertion `{first}`");
+        return cx.refuse("policy.reserved_code", literal.span(), message, "begin it with a word of your own");
+    }
     if OWN_WORDS.contains(&first) || cx.around.catalogue.iter().any(|kind| kind.name == first) {
         let message = format!("codes that begin with `{first}.` are the gateway's own");
         return cx.refuse("policy.reserved_code", literal.span(), message, "begin it with a word of your own");

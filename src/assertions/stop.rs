@@ -46,6 +46,9 @@ struct Stop {}
 
 impl Assertion for Stop {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        if cx.operator().is_some() {
+            return cx.leave();
+        }
         if cx.part == Part::Main && cx.flow.routed == Happened::Never {
             let message = "there is no response here that could leave: no `route` stands before this step";
             return cx.refuse("policy.no_response", step.span, message, "use `respond` to answer, `raise` to refuse");

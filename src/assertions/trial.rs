@@ -6,6 +6,7 @@
 mod bodies;
 mod fault_detail;
 mod forwarding;
+mod operators;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

@@ -9,6 +9,7 @@ use http::HeaderName;
 use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
 use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
+use crate::compile::operator::{Frame, Operator};
 use crate::compile::resources::Resources;
 use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::{Read, Side, Slot};
@@ -32,6 +33,8 @@ pub struct Surroundings<'a> {
     pub resources: &'a Resources,
     pub fragments: &'a BTreeMap<Text, Fragment>,
     pub catalogue: &'static [&'static Kind],
+    /// Operators' own assertions; one that is declared but broken stands as `None`.
+    pub operators: &'a BTreeMap<Text, Option<Operator>>,
     pub limits: &'a Limits,
 }
 
@@ -66,13 +69,17 @@ pub struct Compile<'a> {
     pub(super) includes: Vec<Text>,
     /// Fragments that were put in.
     pub included: Vec<Text>,
+    /// The scope of the operator's assertion whose steps are being compiled.
+    pub(super) frame: Option<Box<Frame>>,
+    /// The assertions that are being put in, from the outermost.
+    pub(super) operating: Vec<Text>,
     /// `answer.*` means the response just received (`success_when`).
     pub(super) answer_is_response: bool,
     /// A step did not compile: what follows from its absence is not reported.
     pub incomplete: bool,
     /// Every root that any step has set, for `on_fault` and `finally`.
     ever: Flow,
-    slots: HashMap<(Text, Text), Slot>,
+    pub(super) slots: HashMap<(Text, Text), Slot>,
     identities: HashMap<Text, Slot>,
     /// Some text of the service reads `.credential` of an identity: then steps keep it.
     pub(super) credential_read: Arc<AtomicBool>,
@@ -101,6 +108,8 @@ impl<'a> Compile<'a> {
             step_span: Span::NOWHERE,
             includes: Vec::new(),
             included: Vec::new(),
+            frame: None,
+            operating: Vec::new(),
             answer_is_response: false,
             incomplete: false,
             ever: Flow::default(),
@@ -157,6 +166,9 @@ impl<'a> Compile<'a> {
 
     /// Remembers what has been set, also on ways that end.
     pub(super) fn remember(&mut self) {
+        if self.frame.is_some() {
+            return; // only what comes out of an assertion is of the service
+        }
         for (name, root) in &self.flow.roots {
             if !self.ever.roots.contains_key(name) || self.ever.roots.get(name) != Some(root) {
                 let known = Flow { roots: BTreeMap::from([(name.clone(), root.clone())]), ..Flow::default() };
@@ -227,8 +239,13 @@ impl<'a> Compile<'a> {
 
     /// The slot of a variable: the same for the same name, on whatever way it is set.
     pub(super) fn slot(&mut self, root: &str, member: &str) -> Slot {
+        self.slot_of(self.scoped(root), member)
+    }
+
+    /// The slot of a variable under the whole name that the service keeps it by.
+    pub(super) fn slot_of(&mut self, root: Text, member: &str) -> Slot {
         let next = Slot(u16::try_from(self.slots.len()).unwrap_or(u16::MAX));
-        *self.slots.entry((root.into(), member.into())).or_insert(next)
+        *self.slots.entry((root, member.into())).or_insert(next)
     }
 
     /// Declares one output of the step at hand; `output.name` is `root.member`, and `renamed` the step's `as:`.
@@ -270,7 +287,7 @@ impl<'a> Compile<'a> {
             return self.refuse("policy.identity_twice", step.span, message, help);
         }
         let next = Slot(u16::try_from(self.identities.len()).unwrap_or(u16::MAX));
-        let slot = *self.identities.entry(name.into()).or_insert(next);
+        let slot = *self.identities.entry(self.scoped(name)).or_insert(next);
         let root = IdentityRoot { slot, absent: false, has_client, credential: None, key_of: None };
         self.flow.roots.insert(name.into(), Root::Identity(root));
         Some(slot)

@@ -32,6 +32,11 @@ impl Compile<'_> {
                 let help = "write `message: request` or `message: response`";
                 self.refuse("policy.bad_value", span, "`message: answer` is only for header steps", help)
             }
+            None if self.operator().is_some() => {
+                let message = "an assertion can stand before a `route` and behind one: request or response?";
+                let help = "write `message: request` or `message: response`";
+                self.refuse("policy.message_unclear", span, message, help)
+            }
             None if self.part != Part::Main => Some(Side::Response),
             None => match self.flow.routed {
                 Happened::Never => Some(Side::Request),

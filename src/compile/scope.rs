@@ -26,7 +26,11 @@ const TOKEN_FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie
 impl Scope for Compile<'_> {
     fn resolve(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
         let name = path.first().map_or("", |segment| segment.name);
+        if let Some(unresolved) = self.of_the_caller(name) {
+            return Err(unresolved);
+        }
         match name {
+            "input" => self.input(path),
             "request" => self.request(path),
             "response" => self.response(path),
             "path" => self.path_parameter(path),
@@ -311,10 +315,6 @@ impl Compile<'_> {
             let message = "no step before this one says who the caller is".to_owned();
             let help = "put an `authenticate_*` step before it".to_owned();
             return unresolved("policy.no_identity", message, "not set here", Some(help), 0);
-        }
-        if name == "input" {
-            let message = "`input` exists in operators' assertions only, which come with a later version".to_owned();
-            return unresolved("expr.unknown_variable", message, "unknown", None, 0);
         }
         let root = |output: &str| output.split('.').next().unwrap_or_default().to_owned();
         let setter = self.around.catalogue.iter().find(|kind| kind.sets.iter().any(|set| root(set.name) == name));

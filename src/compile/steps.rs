@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::compile::context::{Compile, Part};
 use crate::compile::flow::Happened;
 use crate::compile::kind::{Compiled, Ends, Kind};
+use crate::compile::operator;
 use crate::compile::text::Test;
 use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::Side;
@@ -21,7 +22,9 @@ pub const STEPS_MAX: usize = 4096;
 /// One step of a file, taken apart.
 pub struct Step<'s> {
     pub kind: &'static Kind,
-    /// The assertion's name in the file.
+    /// The assertion's name in the file: of a built-in one, or of an operator's own.
+    pub word: &'s str,
+    /// Where that stands.
     pub span: Span,
     /// `None` for a bare word.
     params: Option<&'s Node>,
@@ -96,11 +99,13 @@ impl Compile<'_> {
     }
 
     fn take_apart<'n>(&mut self, item: &'n Node, path: String) -> Option<Step<'n>> {
-        let bare =
-            |kind, span| Step { kind, span, params: None, node: item, name: None, renamed: None, when: None, path };
+        let bare = |kind, word, span| {
+            let (params, name, renamed, when) = (None, None, None, None);
+            Step { kind, word, span, params, node: item, name, renamed, when, path }
+        };
         if let Some(word) = item.as_text() {
             let kind = self.kind(word, item.span())?;
-            return Some(bare(kind, item.span()));
+            return Some(bare(kind, word, item.span()));
         }
         let Some(entries) = item.as_map() else {
             let message = format!("expected a step, got {}", item.kind());
@@ -113,7 +118,7 @@ impl Compile<'_> {
         for other in entries {
             self.check_step_key(kind, entry, other);
         }
-        let mut step = bare(kind, entry.key_span);
+        let mut step = bare(kind, &entry.key, entry.key_span);
         step.params = Some(&entry.value);
         step.name = item.get("name").and_then(Node::as_text).map(str::to_owned);
         step.when = item.get("when");
@@ -126,7 +131,11 @@ impl Compile<'_> {
         let blocks: Vec<&str> = self.around.catalogue.iter().flat_map(|kind| kind.blocks.iter().copied()).collect();
         let is_beside =
             |entry: &&Entry| STEP_KEYS.contains(&entry.key.as_str()) || blocks.contains(&entry.key.as_str());
-        let known = |entry: &&Entry| self.around.catalogue.iter().any(|kind| kind.name == entry.key);
+        let around = self.around;
+        let known = |entry: &&Entry| {
+            around.catalogue.iter().any(|kind| kind.name == entry.key)
+                || around.operators.contains_key(entry.key.as_str())
+        };
         let mut candidates = entries.iter().filter(|entry| !is_beside(entry));
         let first = candidates.next();
         let Some(first) = first else {
@@ -164,7 +173,7 @@ impl Compile<'_> {
             && !kind.blocks.contains(&key)
             && self.around.catalogue.iter().any(|kind| kind.blocks.contains(&key))
         {
-            let message = format!("`{key}` does not belong to `{}`", kind.name);
+            let message = format!("`{key}` does not belong to `{}`", assertion.key);
             self.refuse::<()>(
                 "policy.unknown_key",
                 other.key_span,
@@ -185,7 +194,8 @@ impl Compile<'_> {
             let message = format!("`{name}` is a name of the language itself");
             return self.refuse("policy.reserved_name", node.span(), message, "choose another name");
         }
-        if kind.sets.is_empty() {
+        // What an operator's own sets is known where its inputs are read.
+        if kind.sets.is_empty() && kind.name != operator::KIND.name {
             let message = format!("`{}` sets nothing that `as` could rename", kind.name);
             return self.refuse("policy.unknown_key", node.span(), message, "remove `as`");
         }
@@ -197,8 +207,18 @@ impl Compile<'_> {
         if let Some(kind) = catalogue.iter().find(|kind| kind.name == word) {
             return Some(kind);
         }
+        let own = self.around.operators;
+        match own.get(word) {
+            Some(Some(_)) => return Some(&operator::KIND),
+            Some(None) => {
+                self.incomplete = true; // its own document reports what is wrong with it
+                return None;
+            }
+            None => {}
+        }
         let message = format!("there is no assertion called `{word}`");
-        let help = match suggest(word, catalogue.iter().map(|kind| kind.name)) {
+        let names = catalogue.iter().map(|kind| kind.name).chain(own.keys().map(AsRef::as_ref));
+        let help = match suggest(word, names) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "`gatewright docs` lists all assertions".to_owned(),
         };
@@ -247,7 +267,7 @@ impl Compile<'_> {
     fn begin(&mut self, step: &Step<'_>) -> StepId {
         let id = StepId::try_from(self.steps.len()).unwrap_or(StepId::MAX);
         let place = self.around.sources.place(step.span);
-        let assertion = step.kind.name;
+        let assertion = step.word;
         self.steps.push(StepMeta {
             name: step.name.as_deref().unwrap_or(assertion).into(),
             assertion: assertion.into(),

@@ -89,6 +89,9 @@ pub enum Op {
     Plain(StepId, Box<dyn Plain>),
     Waits(StepId, Box<dyn Waits>),
     Route(StepId, Box<dyn Routes>),
+    /// The beginning of an operator's assertion, noted only where it does not pass; with the length of what
+    /// it begins.
+    Enter(StepId, Box<dyn Plain>, usize),
     /// Reads a body whole for the step that needs it; does nothing the second time.
     Buffer(StepId, Side),
     /// Goes on so many operations later.

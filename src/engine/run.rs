@@ -38,7 +38,7 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
                 Ok(()) => continue,
                 Err(fault) => (*step, Verdict::Fault(fault)),
             },
-            Op::Plain(..) | Op::Jump(_) | Op::Unless(..) => continue, // `guarded` takes these
+            Op::Plain(..) | Op::Enter(..) | Op::Jump(_) | Op::Unless(..) => continue, // `guarded` takes these
         };
         if let Some(verdict) = conclude(x, step, verdict) {
             return verdict;
@@ -54,7 +54,7 @@ fn guarded(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepI
         Err(_) => {
             // `at` already stands behind the operation that panicked.
             let step = match program.ops.get(at.saturating_sub(1)) {
-                Some(Op::Plain(step, _) | Op::Unless(step, ..)) => *step,
+                Some(Op::Plain(step, _) | Op::Enter(step, ..) | Op::Unless(step, ..)) => *step,
                 _ => 0,
             };
             Some((step, panicked()))
@@ -69,6 +69,13 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
                 *at += 1;
                 match plain.check(x) {
                     Verdict::Passed => x.note(*step, &Verdict::Passed),
+                    other => return Some((*step, other)),
+                }
+            }
+            Op::Enter(step, plain, _) => {
+                *at += 1;
+                match plain.check(x) {
+                    Verdict::Passed => {}
                     other => return Some((*step, other)),
                 }
             }
@@ -110,6 +117,13 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
             Op::Plain(step, plain) => {
                 let verdict = caught(|| plain.check(x));
                 x.note(*step, &verdict);
+            }
+            Op::Enter(step, plain, by) => {
+                let verdict = caught(|| plain.check(x));
+                if !matches!(verdict, Verdict::Passed) {
+                    x.note(*step, &verdict);
+                    at += by;
+                }
             }
             Op::Jump(by) => at += by,
             Op::Unless(_, condition, by) => {

@@ -13,7 +13,7 @@ pub(super) const PAGES: &[Page] = &[
     page(
         "policy.unknown_document",
         "The first key declares nothing that is known.",
-        "Begin with `service`, `fragment`, `defaults`, `tests`, or a kind of resource.",
+        "Begin with `service`, `fragment`, `defaults`, `assertion`, `tests`, or a kind of resource.",
         "service: orders",
     ),
     page(
@@ -328,5 +328,29 @@ pub(super) const PAGES: &[Page] = &[
         "The service takes credentials on a listener that the network reaches without TLS: whoever listens there could use them.",
         "Listen on loopback behind a proxy that ends TLS, or say that one does. `allow_plaintext_credentials: true` accepts the risk.",
         "listeners: [{ name: main, address: \"0.0.0.0:8080\", behind_tls_proxy: true }]",
+    ),
+    page(
+        "policy.assertion_cycle",
+        "An operator's assertion uses itself, alone or through others.",
+        "Take one of the uses out; what several assertions share goes into one of its own.",
+        "",
+    ),
+    page(
+        "policy.nested_too_deep",
+        "Assertions and fragments stand in each other deeper than 32.",
+        "Put the steps of some of them into one assertion.",
+        "",
+    ),
+    page(
+        "policy.output_unset",
+        "An assertion passes, on some way at least, without having set an output that it declares.",
+        "Set it on every way with `set`, or declare that it may be absent: `string?`.",
+        "outputs: { plan: string }\npolicy:\n  - set: { plan: basic }",
+    ),
+    page(
+        "policy.output_type",
+        "The steps of an assertion set an output to another type than it declares.",
+        "Convert the value, or declare the type that it has.",
+        "- set: { count: { value: \"${request.query.n ?? '1'}\", type: int } }",
     ),
 ];

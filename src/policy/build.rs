@@ -1,5 +1,6 @@
 //! The whole set: parse all files, build the resources, compile the services, check what holds between them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::audit::metrics::Metrics;
@@ -10,6 +11,7 @@ use crate::engine::select::Select;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
 use crate::limits::Limits;
+use crate::policy::assertion;
 use crate::policy::document::Documents;
 use crate::policy::files::{self, Files};
 use crate::policy::resources::{self, Given, Values};
@@ -79,11 +81,14 @@ pub fn compile_set(
         resources: &resources,
         fragments: &parsed.documents.fragments,
         catalogue,
+        operators: &BTreeMap::new(),
         limits: &environment.limits,
     };
+    let operators = assertion::declare(&parsed.documents, around, diags);
+    let around = Surroundings { operators: &operators, ..around };
     let mut select = Select::default();
     let mut services: Vec<Arc<Service>> = Vec::new();
-    let mut included: Vec<Text> = Vec::new();
+    let mut included = assertion::check(around, diags);
     for (name, doc) in &parsed.documents.services {
         let built = service::build(doc, &parsed.documents, around, environment, diags);
         included.extend(built.included.iter().cloned());

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use crate::compile::fragment::Fragment;
 use crate::engine::value::Text;
 use crate::policy::resources::{self, ResourceKind};
-use crate::source::{Diagnostic, Diagnostics, Literal, Name, Node, OneOrMany, Span, read, suggest};
+use crate::source::{
+    Diagnostic, Diagnostics, Entries, Literal, Name, Node, OneOrMany, Span, Text as SourceText, read, suggest,
+};
 
 /// A `service:` document.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -84,11 +86,65 @@ struct FragmentDoc {
     policy: Node,
 }
 
+/// An `assertion:` document.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssertionDoc {
+    /// Name of the assertion: what steps call it, and what its codes begin with.
+    pub assertion: Name,
+    /// What it does, in one line.
+    #[serde(default)]
+    pub summary: Option<SourceText>,
+    /// What goes in, read as `input.NAME`.
+    #[serde(default)]
+    pub inputs: Entries<InputDoc>,
+    /// What comes out, each with its type; `string?` may be absent.
+    #[serde(default)]
+    pub outputs: Entries<SourceText>,
+    /// Its steps.
+    pub policy: Node,
+    /// Policy tests.
+    #[serde(default)]
+    pub tests: Option<Node>,
+}
+
+/// An input of an `assertion:`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputDoc {
+    /// `string`, `int`, `float`, `bool`, `bytes`, `time`, `list`, `list<string>`, `map` or `json`.
+    #[serde(rename = "type")]
+    pub ty: SourceText,
+    /// A use must write it.
+    #[serde(default)]
+    pub required: bool,
+    /// Stands where a use does not write it.
+    #[serde(default)]
+    pub default: Option<Node>,
+    /// The only values that it can have.
+    #[serde(default)]
+    pub one_of: Vec<Node>,
+    /// Whether what a use writes may be absent at run time.
+    #[serde(default)]
+    pub absent: AbsentDoc,
+}
+
+/// Whether an absent value may go in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AbsentDoc {
+    /// It is a fault `NAME.absent`, by origin.
+    #[default]
+    Refused,
+    /// The assertion deals with it.
+    Allowed,
+}
+
 /// A `tests:` document.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestsDoc {
-    /// Name of the tested service.
+    /// Name of the tested service or assertion.
     pub tests: Name,
     /// Stand-ins shared by all cases.
     #[serde(default)]
@@ -111,27 +167,21 @@ pub struct Documents {
     pub services: BTreeMap<Text, ServiceDoc>,
     pub fragments: BTreeMap<Text, Fragment>,
     pub defaults: BTreeMap<Text, DefaultsDoc>,
+    pub assertions: BTreeMap<Text, AssertionDoc>,
     pub tests: Vec<TestsDoc>,
     pub resources: Vec<ResourceDoc>,
     names: Names,
     /// Names of services whose document could not be read; who refers to them is not told they are missing.
     pub broken_services: Vec<Text>,
+    /// The same for assertions.
+    pub broken_assertions: Vec<Text>,
 }
 
 /// Kinds that stand in policy files beside the resources.
-const KINDS: [&str; 4] = ["service", "fragment", "defaults", "tests"];
+const KINDS: [&str; 5] = ["service", "fragment", "defaults", "assertion", "tests"];
 /// Kinds of the contract that this version does not serve yet.
-const LATER: [&str; 9] = [
-    "assertion",
-    "ldap",
-    "identity_provider",
-    "oauth_session",
-    "authorization_server",
-    "kerberos",
-    "xacml",
-    "token_store",
-    "cache",
-];
+const LATER: [&str; 8] =
+    ["ldap", "identity_provider", "oauth_session", "authorization_server", "kerberos", "xacml", "token_store", "cache"];
 
 impl Documents {
     /// Takes a parsed document in.
@@ -162,6 +212,7 @@ impl Documents {
                     self.defaults.entry(doc.defaults.name.as_str().into()).or_insert(doc);
                 }
             }
+            "assertion" => self.add_assertion(node, first.value.as_text().unwrap_or_default(), diags),
             "tests" => self.tests.extend(read::<TestsDoc>(node, None, "a tests document", diags)),
             _ => {
                 let kind = resources::KINDS.iter().find(|kind| kind.word == key);
@@ -179,6 +230,15 @@ impl Documents {
                 self.services.entry(name.into()).or_insert(doc);
             }
             None => self.broken_services.push(name.into()),
+        }
+    }
+
+    fn add_assertion(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {
+        match read::<AssertionDoc>(node, None, "an assertion", diags) {
+            Some(doc) => {
+                self.assertions.entry(name.into()).or_insert(doc);
+            }
+            None => self.broken_assertions.push(name.into()),
         }
     }
 

@@ -133,6 +133,7 @@ pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, 
                 resources: &known,
                 fragments: &fragments,
                 catalogue: &[],
+                operators: &BTreeMap::new(),
                 limits: &environment.limits,
             };
             let mut build = Build { around, values: &values, given, diags };

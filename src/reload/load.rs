@@ -143,5 +143,6 @@ fn documents(parsed: &Parsed) -> Vec<Document> {
     let fragments = all.fragments.iter().map(|(name, fragment)| document("fragment", name, fragment.span));
     let defaults = all.defaults.values().map(|doc| document("defaults", &doc.defaults.name, doc.defaults.span));
     let resources = all.resources.iter().map(|doc| document(doc.kind.word, &doc.name.name, doc.name.span));
-    services.chain(fragments).chain(defaults).chain(resources).collect()
+    let assertions = all.assertions.values().map(|doc| document("assertion", &doc.assertion.name, doc.assertion.span));
+    services.chain(fragments).chain(defaults).chain(assertions).chain(resources).collect()
 }
