@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use crate::compile::Compile;
 use crate::compile::context::Surroundings;
+use crate::compile::flow::Happened;
 use crate::compile::operator::inputs::{Input, constant, shown};
 use crate::compile::operator::{OWN_WORDS, Operator, Output, alone};
 use crate::compile::scope::RESERVED;
 use crate::engine::value::{Element, Text, Type, Value};
-use crate::policy::document::{AbsentDoc, AssertionDoc, Documents, InputDoc};
-use crate::source::{Diagnostics, Name, Node, suggest};
+use crate::policy::document::{AbsentDoc, AssertionDoc, Documents, InputDoc, MatchDoc, ServiceDoc};
+use crate::source::{Diagnostics, Entry, Name, Node, NodeValue, Span, suggest};
 
 /// The words of types.
 const TYPES: [(&str, Type); 10] = [
@@ -30,6 +31,9 @@ const TYPES: [(&str, Type); 10] = [
 /// Keys of steps that no block of an assertion is called.
 const STEP_KEYS: [&str; 4] = ["name", "when", "as", "shadow"];
 
+/// Where a tested assertion's own upstream would be; the test stands in for it.
+const REHEARSED_UPSTREAM: &str = "http://upstream.test";
+
 /// Reads all declarations; everything wrong with them is reported.
 pub fn declare(
     documents: &Documents,
@@ -45,6 +49,48 @@ pub fn declare(
         operators.insert(name.clone(), Some(operator).filter(|_| is_free));
     }
     operators
+}
+
+/// A use of an assertion in a test.
+#[derive(Clone, Debug)]
+pub struct Use<'u> {
+    pub name: &'u str,
+    /// What goes in; nothing for no inputs.
+    pub inputs: &'u Node,
+}
+
+/// A service that does nothing but use an assertion: behind a `route` where it reads the response, and with an
+/// empty answer at the end where it gives none. `None` where the assertion does not load, which was reported.
+pub fn rehearsal(used: &Use<'_>, around: Surroundings<'_>, diags: &mut Diagnostics) -> Option<ServiceDoc> {
+    let operator = around.operators.get(used.name)?.as_ref()?;
+    let span = used.inputs.span();
+    let known = alone(operator, &mut Compile::new(around, diags, used.name.into(), Vec::new()));
+    let step = |key: &str, value: Node| {
+        Node::new(span, NodeValue::Map(vec![Entry { key: key.to_owned(), key_span: span, value }]))
+    };
+    let mut steps = Vec::new();
+    if known.needs_response {
+        steps.push(step("route", Node::text(span, REHEARSED_UPSTREAM)));
+    }
+    steps.push(step(used.name, used.inputs.clone()));
+    if !known.ended && known.routed != Happened::Always {
+        steps.push(step("respond", Node::text(span, "204")));
+    }
+    Some(rehearsed(used.name, span, Node::new(span, NodeValue::List(steps))))
+}
+
+/// The service around such a use: any request is its.
+fn rehearsed(name: &str, span: Span, policy: Node) -> ServiceDoc {
+    ServiceDoc {
+        service: Name { name: name.to_owned(), span },
+        rule: MatchDoc { host: None, path: "/{*rest}".into(), methods: None },
+        listeners: None,
+        policy,
+        on_fault: None,
+        finally: None,
+        tests: None,
+        without: None,
+    }
 }
 
 /// Compiles each assertion by itself. Gives the names of the fragments that they include.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::audit::metrics::Metrics;
 use crate::compile::context::Surroundings;
 use crate::compile::kind::Kind;
+use crate::compile::operator::Operator;
 use crate::compile::outside::OutsideFile;
+use crate::compile::resources::Resources;
 use crate::engine::select::Select;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
 use crate::limits::Limits;
-use crate::policy::assertion;
+use crate::policy::assertion::{self, Use};
 use crate::policy::document::Documents;
 use crate::policy::files::{self, Files};
 use crate::policy::resources::{self, Given, Values};
@@ -74,16 +76,9 @@ pub fn compile_set(
     metrics: Option<&Metrics>,
     diags: &mut Diagnostics,
 ) -> Option<Compiled> {
-    let catalogue: &'static [&'static Kind] = crate::assertions::CATALOGUE;
     let resources = resources::build(parsed, environment, given, diags);
-    let around = Surroundings {
-        sources: &parsed.sources,
-        resources: &resources,
-        fragments: &parsed.documents.fragments,
-        catalogue,
-        operators: &BTreeMap::new(),
-        limits: &environment.limits,
-    };
+    let none = BTreeMap::new();
+    let around = surroundings(parsed, environment, &resources, &none);
     let operators = assertion::declare(&parsed.documents, around, diags);
     let around = Surroundings { operators: &operators, ..around };
     let mut select = Select::default();
@@ -118,6 +113,41 @@ pub fn compile_set(
     }
     let snapshot = Snapshot { version: parsed.version.clone(), select, services, unmatched: Arc::new(unmatched) };
     Some(Compiled { snapshot, outside: resources.outside.take_read() })
+}
+
+/// Compiles a service that does nothing but use an assertion, for the assertion's own tests. The error says
+/// what does not load.
+pub fn rehearse(
+    parsed: &Parsed,
+    environment: &Environment,
+    given: &Given,
+    used: &Use<'_>,
+) -> Result<Snapshot, Diagnostics> {
+    let mut diags = Diagnostics::new();
+    let resources = resources::build(parsed, environment, Some(given), &mut diags);
+    let none = BTreeMap::new();
+    let around = surroundings(parsed, environment, &resources, &none);
+    let operators = assertion::declare(&parsed.documents, around, &mut diags);
+    let around = Surroundings { operators: &operators, ..around };
+    let Some(service) = assertion::rehearsal(used, around, &mut diags) else { return Err(diags) };
+    let mut documents = parsed.documents.clone();
+    documents.services = BTreeMap::from([(used.name.into(), service)]);
+    documents.defaults.clear();
+    let alone = Parsed { sources: parsed.sources.clone(), documents, version: parsed.version.clone() };
+    // What it takes from the test is never sent over a listener.
+    let environment = Environment { clear_listeners: Vec::new(), ..environment.clone() };
+    compile(&alone, &environment, Some(given), None, &mut diags).ok_or(diags)
+}
+
+fn surroundings<'a>(
+    parsed: &'a Parsed,
+    environment: &'a Environment,
+    resources: &'a Resources,
+    operators: &'a BTreeMap<Text, Option<Operator>>,
+) -> Surroundings<'a> {
+    let catalogue: &'static [&'static Kind] = crate::assertions::CATALOGUE;
+    let (sources, fragments, limits) = (&parsed.sources, &parsed.documents.fragments, &environment.limits);
+    Surroundings { sources, resources, fragments, catalogue, operators, limits }
 }
 
 /// A fragment that nobody includes is never compiled: say so rather than let it rot.

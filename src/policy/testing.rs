@@ -2,8 +2,7 @@
 //!
 //! Same snapshot code, same limits, same engine; what differs is what is outside: a frozen clock, a seeded
 //! random source, and stand-ins for upstreams and directories. No socket is opened and nothing really waits.
-//! The format stands in `docs/testing.md`; tests of operators' assertions and authorization servers, minted tokens,
-//! providers and coverage come with later versions, and their keys say so.
+//! The format stands in `docs/testing.md`; tests of authorization servers, minted tokens, providers and coverage come with later versions, and their keys say so.
 
 mod case;
 mod expect;

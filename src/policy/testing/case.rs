@@ -10,7 +10,7 @@ use crate::compile::resources::Resources;
 use crate::compile::scope::resolve_env;
 use crate::engine::value::Text as Shared;
 use crate::policy::build::{Environment, Parsed};
-use crate::policy::document::ServiceDoc;
+use crate::policy::document::{AssertionDoc, ServiceDoc};
 use crate::policy::testing::expect::Expect;
 use crate::policy::testing::given::{World, merged};
 use crate::policy::testing::request::{TestRequest, Usual};
@@ -27,8 +27,10 @@ const EXCHANGES_MAX: u32 = 100_000;
 pub struct Case {
     /// Its name.
     pub name: String,
-    /// The tested service.
+    /// The tested service or assertion.
     pub suite: Shared,
+    /// What goes into a tested assertion; nothing for a service.
+    pub(super) inputs: Option<Node>,
     /// Where its name stands.
     pub span: Span,
     pub(super) world: World,
@@ -65,6 +67,9 @@ struct CaseDoc {
     name: Text,
     #[serde(default)]
     given: Option<Node>,
+    /// What goes into a tested assertion.
+    #[serde(default)]
+    inputs: Option<Node>,
     #[serde(default)]
     request: Option<Node>,
     #[serde(default)]
@@ -105,9 +110,12 @@ struct GroupDoc {
 /// Collects all cases of a set of files; everything wrong with them is reported.
 pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, service) in &parsed.documents.services {
-        let Some(tests) = &service.tests else { continue };
-        let suite = Suite { name, service, parsed };
+    let documents = &parsed.documents;
+    let services = documents.services.iter().map(|(name, doc)| (name, Tested::Service(doc), &doc.tests));
+    let assertions = documents.assertions.iter().map(|(name, doc)| (name, Tested::Assertion(doc), &doc.tests));
+    for (name, tested, tests) in services.chain(assertions) {
+        let Some(tests) = tests else { continue };
+        let suite = Suite { name, tested, parsed };
         if tests.as_list().is_some() {
             suite.cases(None, tests, &mut cases, diags);
         } else if let Some(group) = read::<GroupDoc>(tests, None, "`tests`", diags) {
@@ -115,11 +123,13 @@ pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
             suite.cases(group.given.as_ref(), &list, &mut cases, diags);
         }
     }
-    for tests in &parsed.documents.tests {
-        match parsed.documents.services.get_key_value(tests.tests.name.as_str()) {
-            Some((name, service)) => {
-                let suite = Suite { name, service, parsed };
-                suite.cases(tests.given.as_ref(), &tests.cases, &mut cases, diags);
+    for tests in &documents.tests {
+        let name = tests.tests.name.as_str();
+        let service = documents.services.get_key_value(name).map(|(name, doc)| (name, Tested::Service(doc)));
+        let assertion = || documents.assertions.get_key_value(name).map(|(name, doc)| (name, Tested::Assertion(doc)));
+        match service.or_else(assertion) {
+            Some((name, tested)) => {
+                Suite { name, tested, parsed }.cases(tests.given.as_ref(), &tests.cases, &mut cases, diags);
             }
             None => unknown_suite(&tests.tests, parsed, diags),
         }
@@ -129,20 +139,29 @@ pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
 }
 
 fn unknown_suite(name: &Name, parsed: &Parsed, diags: &mut Diagnostics) {
-    if parsed.documents.broken_services.iter().any(|broken| **broken == *name.name) {
+    let documents = &parsed.documents;
+    if documents.broken_services.iter().chain(&documents.broken_assertions).any(|broken| **broken == *name.name) {
         return;
     }
-    let message = format!("there is no service called `{}` to be tested", name.name);
-    let help = match suggest(&name.name, parsed.documents.services.keys().map(AsRef::as_ref)) {
+    let message = format!("there is no service and no assertion called `{}` to be tested", name.name);
+    let known = documents.services.keys().chain(documents.assertions.keys());
+    let help = match suggest(&name.name, known.map(AsRef::as_ref)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "`tests:` names a service".to_owned(),
+        None => "`tests:` names a service or an assertion".to_owned(),
     };
     diags.push(Diagnostic::error("policy.unknown_name", name.span, message).with_help(help));
 }
 
+/// What a suite tests.
+#[derive(Clone, Copy)]
+enum Tested<'s> {
+    Service(&'s ServiceDoc),
+    Assertion(&'s AssertionDoc),
+}
+
 struct Suite<'s> {
     name: &'s Shared,
-    service: &'s ServiceDoc,
+    tested: Tested<'s>,
     parsed: &'s Parsed,
 }
 
@@ -157,7 +176,11 @@ impl Suite<'_> {
     }
 
     fn case(&self, shared: Option<&Node>, node: &Node, diags: &mut Diagnostics) -> Option<Case> {
-        let doc: CaseDoc = read(node, None, "a case", diags)?;
+        let mut doc: CaseDoc = read(node, None, "a case", diags)?;
+        let inputs = self.inputs(&doc, diags)?;
+        if inputs.is_some() && doc.request.is_none() && doc.exchanges.is_none() {
+            doc.request = Some(Node::new(doc.name.span(), NodeValue::Map(Vec::new()))); // any request will do
+        }
         let given = merged(shared, doc.given.as_ref());
         let world = World::read(given.as_ref(), doc.given.as_ref(), self.parsed, diags);
         let world = world?;
@@ -177,13 +200,19 @@ impl Suite<'_> {
             }
         };
         if !exchanges.iter().any(|exchange| exchange.expect.says_something()) {
-            let message = "this case expects none of `status`, `fault` and `upstream`: it could not fail";
-            let help = "say at least which status it ends with: `expect: { status: 200 }`";
+            let (words, help) = match self.tested {
+                Tested::Service(_) => ("", "say at least which status it ends with: `expect: { status: 200 }`"),
+                Tested::Assertion(_) => {
+                    (", `outputs`, `verdict`", "say at least how it ends: `expect: { verdict: passed }`")
+                }
+            };
+            let message =
+                format!("this case expects none of `status`, `fault`{words} and `upstream`: it could not fail");
             diags.push(Diagnostic::error("test.expects_nothing", doc.name.span(), message).with_help(help));
             return None;
         }
         let (name, span) = (doc.name.as_str().to_owned(), doc.name.span());
-        Some(Case { name, suite: self.name.clone(), span, world, exchanges, captured: names.captured })
+        Some(Case { name, suite: self.name.clone(), inputs, span, world, exchanges, captured: names.captured })
     }
 
     fn exchanges(
@@ -232,6 +261,9 @@ impl Suite<'_> {
             Some(node) => Expect::read(node, names, diags)?,
             None => Expect::default(),
         };
+        for (name, _) in &expect.outputs {
+            self.output(name, diags)?;
+        }
         names.answered = true;
         let capture: Vec<_> = doc
             .capture
@@ -256,10 +288,68 @@ impl Suite<'_> {
         Some(TestExchange { request, made, expect, after, repeat, capture: captured, span })
     }
 
+    /// What goes into a tested assertion; nothing for a service. The types are checked as at any use.
+    fn inputs(&self, doc: &CaseDoc, diags: &mut Diagnostics) -> Option<Option<Node>> {
+        let assertion = match (self.tested, &doc.inputs) {
+            (Tested::Service(_), None) => return Some(None),
+            (Tested::Service(_), Some(inputs)) => {
+                let message = "`inputs` go into a tested assertion; this is a test of a service";
+                let diagnostic = Diagnostic::error("policy.unknown_key", inputs.span(), message);
+                diags.push(diagnostic.with_help("send what the service reads: `request: { ... }`"));
+                return None;
+            }
+            (Tested::Assertion(assertion), _) => assertion,
+        };
+        let none = || Node::new(doc.name.span(), NodeValue::Map(Vec::new()));
+        let inputs = doc.inputs.clone().unwrap_or_else(none);
+        let mut whole = true;
+        for entry in inputs.as_map().unwrap_or_default() {
+            let known = || assertion.inputs.iter().map(|(name, _)| name.name.as_str());
+            if !known().any(|name| name == entry.key) {
+                let message = format!("`{}` has no input `{}`", self.name, entry.key);
+                diags.push(unknown("policy.unknown_key", entry.key_span, message, &entry.key, known()));
+                whole = false;
+            }
+        }
+        whole.then_some(Some(inputs))
+    }
+
+    /// Whether an expected output can come out at all.
+    fn output(&self, name: &Name, diags: &mut Diagnostics) -> Option<()> {
+        let Tested::Assertion(assertion) = self.tested else {
+            let message = "`outputs` come out of a tested assertion; this is a test of a service";
+            let diagnostic = Diagnostic::error("policy.unknown_key", name.span, message);
+            diags.push(diagnostic.with_help("expect `variables: { ... }`"));
+            return None;
+        };
+        let known = || assertion.outputs.iter().map(|(known, _)| known.name.as_str());
+        if known().any(|known| known == name.name) {
+            return Some(());
+        }
+        let message = format!("`{}` declares no output `{}`", self.name, name.name);
+        diags.push(unknown("policy.unknown_name", name.span, message, &name.name, known()));
+        None
+    }
+
     /// Whether the match path does not say what to request.
     fn needs_path(&self) -> bool {
-        self.service.rule.path.as_str().replace("${", "").contains('{')
+        let Tested::Service(service) = self.tested else { return false };
+        service.rule.path.as_str().replace("${", "").contains('{')
     }
+}
+
+fn unknown<'k>(
+    code: &'static str,
+    span: Span,
+    message: String,
+    name: &str,
+    known: impl Iterator<Item = &'k str> + Clone,
+) -> Diagnostic {
+    let help = match suggest(name, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("it has: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Diagnostic::error(code, span, message).with_help(help)
 }
 
 /// What the match rule says about a request that leaves it out. What is wrong with the rule is reported where

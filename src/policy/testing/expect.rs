@@ -9,7 +9,7 @@ use crate::policy::testing::want::{Form, Want};
 use crate::source::{Diagnostic, Diagnostics, Entries, Name, Node, OneOrMany, Span, Text, read};
 
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 4] = ["json_path", "outputs", "metrics", "upstream_any_order"];
+const LATER: [&str; 3] = ["json_path", "metrics", "upstream_any_order"];
 
 /// Everything that one exchange expects.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Expect {
     pub upstream: Option<(Span, Upstream)>,
     pub steps: Vec<(StepWord, Name)>,
     pub variables: Vec<(Name, Want)>,
+    /// Of a tested assertion: what must have come out of it.
+    pub outputs: Vec<(Name, Want)>,
     pub audit_level: Option<Want>,
     pub audit_fields: Vec<(String, Want)>,
     pub audit_without: Vec<Want>,
@@ -32,6 +34,7 @@ pub(super) enum Single {
     Status,
     Fault,
     EndedBy,
+    Verdict,
     Json,
     JsonHas,
     Text,
@@ -46,6 +49,7 @@ impl Single {
             Single::Status => "status",
             Single::Fault => "fault",
             Single::EndedBy => "ended_by",
+            Single::Verdict => "verdict",
             Single::Json => "json",
             Single::JsonHas => "json_has",
             Single::Text => "text",
@@ -111,8 +115,12 @@ struct ExpectDoc {
     /// Variables by their dotted names.
     variables: Entries<Node>,
     audit: AuditDoc,
+    /// Outputs of a tested assertion.
+    outputs: Entries<Node>,
     /// `end`, `respond`, `redirect`, `stop` or `fault`.
     ended_by: Option<Node>,
+    /// `passed`, `ended` (it answered), `denied` or `broken`.
+    verdict: Option<Node>,
 }
 
 /// Steps by name, assertion or index path.
@@ -170,6 +178,7 @@ impl Expect {
             (Single::Status, &doc.status, Form::Json),
             (Single::Fault, &doc.fault, Form::Text),
             (Single::EndedBy, &doc.ended_by, Form::Text),
+            (Single::Verdict, &doc.verdict, Form::Text),
             (Single::Json, &doc.json.or_else(|| node.get(Single::Json.word()).cloned()), Form::Json),
             (Single::JsonHas, &doc.json_has, Form::Json),
             (Single::Text, &doc.text, Form::Text),
@@ -182,6 +191,9 @@ impl Expect {
         expect.headers = lower_case(&doc.headers, &mut wants)?;
         for (name, node) in &doc.variables {
             expect.variables.push((name.clone(), wants(node, Form::Json)?));
+        }
+        for (name, node) in &doc.outputs {
+            expect.outputs.push((name.clone(), wants(node, Form::Json)?));
         }
         if let Some(level) = &doc.audit.level {
             expect.audit_level = Some(wants(level, Form::Text)?);
@@ -207,8 +219,8 @@ impl Expect {
 
     /// Whether it says what the outcome is at all.
     pub fn says_something(&self) -> bool {
-        self.upstream.is_some()
-            || self.single.iter().any(|(single, _)| matches!(single, Single::Status | Single::Fault))
+        let says = |single: &Single| matches!(single, Single::Status | Single::Fault | Single::Verdict);
+        self.upstream.is_some() || !self.outputs.is_empty() || self.single.iter().any(|(single, _)| says(single))
     }
 }
 

@@ -101,6 +101,7 @@ impl Judge<'_> {
                 Single::Status => Some(Json::from(seen.status)),
                 Single::Fault => text(seen.fault.as_ref().map_or("none", |(code, _)| code)),
                 Single::EndedBy => text(seen.ended_by),
+                Single::Verdict => text(seen.verdict),
                 Single::Json | Single::JsonHas => match seen.json() {
                     Some(json) => Some(json.clone()),
                     // What is no JSON is shown as the text that it is.
@@ -204,8 +205,10 @@ impl Judge<'_> {
     }
 
     fn variables(&self, misses: &mut Vec<Miss>) {
-        for ((name, want), got) in self.exchange.expect.variables.iter().zip(&self.seen.variables) {
-            let at = format!("variables.{}", name.name);
+        let outputs = self.exchange.expect.outputs.iter().map(|one| ("outputs", one));
+        let variables = self.exchange.expect.variables.iter().map(|one| ("variables", one)).chain(outputs);
+        for ((what, (name, want)), got) in variables.zip(&self.seen.variables) {
+            let at = format!("{what}.{}", name.name);
             match got {
                 Some(got) => want.check(got.as_ref(), Extent::Exact, &at, self.bench, misses),
                 None => {

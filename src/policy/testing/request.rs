@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Uri, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::policy::build::Environment;
 use crate::policy::testing::given::World;
 use crate::policy::testing::later;
 use crate::policy::testing::stand_in::fields;
@@ -55,6 +56,14 @@ pub(super) struct Usual {
     pub host: String,
     /// The listener that requests come in at.
     pub listener: crate::engine::value::Text,
+}
+
+impl Usual {
+    /// Where every request fits.
+    pub fn of_anything(environment: &Environment) -> Usual {
+        let listener = environment.listeners.first().cloned().unwrap_or_else(|| "main".into());
+        Usual { method: "GET".to_owned(), path: Some("/".to_owned()), host: "localhost".to_owned(), listener }
+    }
 }
 
 /// A request.

@@ -15,16 +15,18 @@ use tokio::runtime::{Builder, LocalRuntime};
 use crate::body::Body;
 use crate::clock::wheel::Wheel;
 use crate::clock::{Clock, Frozen};
-use crate::engine::exchange::{Client, Exchange};
+use crate::engine::exchange::{Client, Exchange, Traced, TracedVerdict};
+use crate::engine::program::EndedBy;
 use crate::engine::random::Random;
 use crate::engine::read::{IdentityMember, Read, Reader};
 use crate::engine::serve;
 use crate::engine::snapshot::Snapshot;
-use crate::engine::value::Value;
+use crate::engine::value::{Text, Value};
 use crate::engine::worker::{Records, Shared, Transport, Worker};
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::{Guessing, Throttle};
-use crate::policy::build::{Environment, Parsed, compile};
+use crate::policy::assertion::Use;
+use crate::policy::build::{Environment, Parsed, compile, rehearse};
 use crate::policy::resources::Given;
 use crate::policy::testing::case::{Case, TestExchange, usual};
 use crate::policy::testing::judge::{Judge, Problem};
@@ -42,12 +44,15 @@ const HASH_QUEUE_MAX: usize = 16;
 /// Real time after which an exchange counts as hanging: nothing in a test waits for real.
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// What a set is compiled with: what is given and, for a tested assertion, its name and the text of its inputs.
+type Key = (Given, Option<(Text, String)>);
+
 /// What the cases of one run share.
 pub(super) struct Runner<'p> {
     parsed: &'p Parsed,
     environment: &'p Environment,
     /// Compiled once per `given` that differs; the error is a text for people.
-    snapshots: Vec<(Given, Result<Arc<Snapshot>, String>)>,
+    snapshots: Vec<(Key, Result<Arc<Snapshot>, String>)>,
     hashes: HashPool,
     wheel: Wheel,
     runtime: LocalRuntime,
@@ -79,7 +84,7 @@ impl<'p> Runner<'p> {
 
     /// Runs one case; what is wrong is returned, nothing for a case that passed.
     pub fn run(&mut self, case: &Case) -> Option<Problem> {
-        let snapshot = match self.snapshot(&case.world.resources) {
+        let snapshot = match self.snapshot(case) {
             Ok(snapshot) => snapshot,
             Err(why) => return Some(Problem::of_case(case.span, "the files load with `given`", why)),
         };
@@ -96,19 +101,26 @@ impl<'p> Runner<'p> {
     }
 
     /// The set compiled with what a case gives; equal `given`, same snapshot.
-    fn snapshot(&mut self, given: &Given) -> Result<Arc<Snapshot>, String> {
-        if let Some((_, known)) = self.snapshots.iter().find(|(known, _)| known == given) {
+    fn snapshot(&mut self, case: &Case) -> Result<Arc<Snapshot>, String> {
+        let (given, inputs) = (&case.world.resources, case.inputs.as_ref());
+        let inputs_text = inputs.map(|node| self.parsed.sources.slice(node.span()).to_owned());
+        let key = (given.clone(), inputs_text.map(|text| (case.suite.clone(), text)));
+        if let Some((_, known)) = self.snapshots.iter().find(|(known, _)| *known == key) {
             return known.clone();
         }
-        let mut diags = Diagnostics::new();
-        let snapshot = compile(self.parsed, self.environment, Some(given), None, &mut diags);
-        let snapshot = snapshot.map(Arc::new).ok_or_else(|| messages(self.parsed, &diags));
-        self.snapshots.push((given.clone(), snapshot.clone()));
+        let compiled = match inputs {
+            Some(inputs) => rehearse(self.parsed, self.environment, given, &Use { name: &case.suite, inputs }),
+            None => {
+                let mut diags = Diagnostics::new();
+                compile(self.parsed, self.environment, Some(given), None, &mut diags).ok_or(diags)
+            }
+        };
+        let snapshot = compiled.map(Arc::new).map_err(|diags| messages(self.parsed, &diags));
+        self.snapshots.push((key, snapshot.clone()));
         snapshot
     }
 
     fn stage<'c>(&self, case: &'c Case, snapshot: Arc<Snapshot>) -> Option<Stage<'c>> {
-        let service = self.parsed.documents.services.get(&case.suite)?;
         let throttle = Throttle::new(Guessing::default());
         let shared = Shared::new(self.environment.limits.clone(), 1, throttle, self.hashes.clone(), snapshot);
         let frozen = Frozen::at(case.world.clock);
@@ -125,7 +137,10 @@ impl<'p> Runner<'p> {
         );
         Some(Stage {
             case,
-            usual: usual(service, self.environment, &case.world),
+            usual: match (&case.inputs, self.parsed.documents.services.get(&case.suite)) {
+                (None, Some(service)) => usual(service, self.environment, &case.world),
+                _ => Usual::of_anything(self.environment),
+            },
             worker: Rc::new(worker),
             frozen,
             stand_ins,
@@ -141,7 +156,7 @@ impl<'p> Runner<'p> {
             Err(why) => return Some(Problem::of_case(request.span, "a request that can be sent", why)),
         };
         let client = stage.client(request.ip, request.peer);
-        let sending = send(&stage.worker, client, parts, body, exchange);
+        let sending = send(&stage.worker, client, parts, body, exchange, stage.case);
         let seen = self.runtime.block_on(async { tokio::time::timeout(EXCHANGE_TIME_MAX, sending).await });
         let Ok(mut seen) = seen else {
             let got = format!("the exchange still waits after {} real seconds", EXCHANGE_TIME_MAX.as_secs());
@@ -188,6 +203,7 @@ async fn send(
     parts: http::request::Parts,
     body: Bytes,
     exchange: &TestExchange,
+    case: &Case,
 ) -> Seen {
     let refused = check_head(&parts, &worker.shared.limits).err();
     let to_head = parts.method == http::Method::HEAD;
@@ -199,15 +215,32 @@ async fn send(
     let (snapshot, service) = (x.snapshot.clone(), x.service);
     let fault = x.fault.as_ref().map(|fault| (fault.code.to_string(), fault.detail.clone()));
     let ended_by = if fault.is_some() { "fault" } else { x.ended_by.word() };
-    let names = exchange.expect.variables.iter().map(|(name, _)| name.name.as_str());
-    let variables = names.map(|name| variable(&x, name)).collect();
+    let verdict = match (&x.fault, x.ended_by) {
+        (Some(fault), _) => fault.kind.word(),
+        (None, EndedBy::End | EndedBy::Stop) => "passed",
+        // What ends the pipeline behind a tested assertion that has passed is the runner's.
+        (None, _) if case.inputs.is_some() && has_passed(&x, &trace.borrow(), &case.suite) => "passed",
+        (None, _) => "ended",
+    };
+    let names = exchange.expect.variables.iter().map(|(name, _)| name.name.clone());
+    let outputs = exchange.expect.outputs.iter().map(|(name, _)| format!("{}.{}", case.suite, name.name));
+    let variables = names.chain(outputs).map(|name| variable(&x, &name)).collect();
     let (parts, body) = serve::leave(x).into_parts();
     let whole = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body = if to_head { Bytes::new() } else { whole };
     let mut seen = Seen::new(snapshot, Answered { status: parts.status.as_u16(), headers: parts.headers, body });
-    (seen.service, seen.fault, seen.ended_by, seen.variables) = (service, fault, ended_by, variables);
+    (seen.service, seen.fault, seen.variables) = (service, fault, variables);
+    (seen.ended_by, seen.verdict) = (ended_by, verdict);
     seen.trace = trace.take();
     seen
+}
+
+fn has_passed(x: &Exchange, trace: &[Traced], assertion: &str) -> bool {
+    let steps = &x.compiled(&x.snapshot).steps;
+    trace
+        .iter()
+        .filter(|traced| traced.verdict == TracedVerdict::Passed)
+        .any(|traced| steps.get(usize::from(traced.step)).is_some_and(|step| &*step.assertion == assertion))
 }
 
 /// A variable by its dotted name: absent without a value, `None` where no step sets it.

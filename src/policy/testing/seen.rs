@@ -24,9 +24,11 @@ pub(super) struct Seen {
     pub fault: Option<(String, String)>,
     /// The word of `ended_by`.
     pub ended_by: &'static str,
+    /// `passed`, `ended`, `denied` or `broken`.
+    pub verdict: &'static str,
     pub calls: Vec<SentCall>,
     pub trace: Vec<Traced>,
-    /// Values of the variables that the expectations name, in their order: absent without a value, and
+    /// Values of the variables and then the outputs that the expectations name, in their order: absent without a value, and
     /// `None` for a name that no step sets.
     pub variables: Vec<Option<Option<Json>>>,
     pub record: Option<Record>,
@@ -67,6 +69,7 @@ impl Seen {
             body,
             fault: None,
             ended_by: "end",
+            verdict: "passed",
             calls: Vec::new(),
             trace: Vec::new(),
             variables: Vec::new(),

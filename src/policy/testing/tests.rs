@@ -1,5 +1,6 @@
 //! Tests of the runner: what must pass passes, and whatever is expected falsely is noticed.
 
+mod assertions;
 mod expectations;
 mod loading;
 mod state;
