@@ -6,6 +6,7 @@
 mod check;
 mod docs;
 mod explain;
+mod own;
 mod pipeline;
 mod reference;
 mod run;

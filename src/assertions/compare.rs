@@ -276,6 +276,7 @@ fn denial(
                 let help = "write lower-case words with dots between them, such as `orders.closed`";
                 return cx.refuse("policy.bad_value", literal.span(), format!("`{code}` is no code"), help);
             }
+            cx.check_code(&code, literal.span())?;
             Cow::Owned(code)
         }
     };

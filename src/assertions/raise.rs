@@ -106,17 +106,9 @@ fn code(literal: &Literal, cx: &mut Compile<'_>) -> Option<String> {
         let help = "two or more words of lower-case letters and `_`, joined by points: `orders.too_many`";
         return cx.refuse("policy.bad_value", literal.span(), message, help);
     }
+    cx.check_code(&code, literal.span())?;
     if is_own {
         return Some(code);
-    }
-    if let Some(operator) = cx.operator() {
-        let message = format!("codes of `{operator}` begin with its name");
-        let help = format!("write `{operator}.{}`", words.get(1..).unwrap_or_default().join("."));
-        return cx.refuse("policy.reserved_code", literal.span(), message, &help);
-    }
-    if cx.around.operators.contains_key(first) {
-        let message = format!("codes that begin with `{first}.` are those of the assertion `{first}`");
-        return cx.refuse("policy.reserved_code", literal.span(), message, "begin it with a word of your own");
     }
     if OWN_WORDS.contains(&first) || cx.around.catalogue.iter().any(|kind| kind.name == first) {
         let message = format!("codes that begin with `{first}.` are the gateway's own");

@@ -18,6 +18,9 @@ use crate::engine::value::{Facts, Text};
 use crate::limits::Limits;
 use crate::source::{Diagnostic, Diagnostics, Name, Sources, Span, suggest};
 
+/// Variables of one service, at most: two never share a slot.
+pub const VARIABLES_MAX: usize = 60_000;
+
 /// Which program of a service is being compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -79,7 +82,7 @@ pub struct Compile<'a> {
     pub incomplete: bool,
     /// Every root that any step has set, for `on_fault` and `finally`.
     ever: Flow,
-    pub(super) slots: HashMap<(Text, Text), Slot>,
+    slots: HashMap<(Text, Text), Slot>,
     identities: HashMap<Text, Slot>,
     /// Some text of the service reads `.credential` of an identity: then steps keep it.
     pub(super) credential_read: Arc<AtomicBool>,
@@ -244,8 +247,15 @@ impl<'a> Compile<'a> {
 
     /// The slot of a variable under the whole name that the service keeps it by.
     pub(super) fn slot_of(&mut self, root: Text, member: &str) -> Slot {
-        let next = Slot(u16::try_from(self.slots.len()).unwrap_or(u16::MAX));
-        *self.slots.entry((root, member.into())).or_insert(next)
+        let known = self.slots.len();
+        let next = Slot(u16::try_from(known).unwrap_or(u16::MAX));
+        let slot = *self.slots.entry((root, member.into())).or_insert(next);
+        if known == VARIABLES_MAX && self.slots.len() > known {
+            let message =
+                format!("a service has at most {VARIABLES_MAX} variables, those inside of assertions counted");
+            self.refuse::<()>("policy.too_many_variables", self.step_span, message, "split the service");
+        }
+        slot
     }
 
     /// Declares one output of the step at hand; `output.name` is `root.member`, and `renamed` the step's `as:`.

@@ -19,7 +19,6 @@ use crate::compile::scope::RESERVED;
 use crate::compile::steps::Step;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Op, Plain, Verdict};
-use crate::engine::read::Slot;
 use crate::engine::value::Text;
 use crate::expr::{Resolved, Segment, Unresolved};
 use crate::source::{Diagnostics, Name, Node, Span};
@@ -155,6 +154,7 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.check_nesting(operator, step.span)?;
     let id = cx.current();
     let arguments = inputs::arguments(operator, step, cx);
+    let first = cx.room().0;
     let prefix = step.path_of(step.word);
     let (bind, bound) = match arguments {
         Some(arguments) => arguments.bind(&prefix, cx),
@@ -173,10 +173,10 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     let inside = std::mem::take(&mut cx.flow);
     let proven = caller.proven.into_iter().filter(|present| inside.proven.contains(present)).collect();
     cx.flow = Flow { roots: caller.roots, proven, routed: inside.routed, ended: inside.ended };
-    let slots = cx.slots_of(&prefix);
+    let variables = first..cx.room().0; // those inside: a place of use has its own
     let give = outputs::give(given, step, cx);
     ops.push(Op::Plain(id, give));
-    ops.insert(0, Op::Enter(id, Box::new(bind.clearing(slots)), ops.len()));
+    ops.insert(0, Op::Enter(id, Box::new(bind.clearing(variables)), ops.len()));
     Some(Compiled::Ops(ops))
 }
 
@@ -184,6 +184,24 @@ impl Compile<'_> {
     /// The name of the assertion whose steps are being compiled.
     pub fn operator(&self) -> Option<&str> {
         self.frame.as_ref().map(|frame| &*frame.name)
+    }
+
+    /// Checks a code that a policy writes: the codes of an assertion begin with its name, and no others do.
+    pub fn check_code(&mut self, code: &str, span: Span) -> Option<()> {
+        let (first, rest) = code.split_once('.').unwrap_or((code, "reason"));
+        match self.operator() {
+            Some(operator) if operator == first => Some(()),
+            Some(operator) => {
+                let message = format!("codes of `{operator}` begin with its name");
+                let help = format!("write `{operator}.{rest}`");
+                self.refuse("policy.reserved_code", span, message, &help)
+            }
+            None if self.around.operators.contains_key(first) => {
+                let message = format!("codes that begin with `{first}.` are those of the assertion `{first}`");
+                self.refuse("policy.reserved_code", span, message, "begin it with a word of your own")
+            }
+            None => Some(()),
+        }
     }
 
     /// The name of a variable as the service keeps it: those inside of an assertion are its own.
@@ -253,13 +271,6 @@ impl Compile<'_> {
         for one in inner.iter() {
             self.report(one.clone().with_note(used, format!("`{name}` is used here")));
         }
-    }
-
-    fn slots_of(&self, prefix: &str) -> Vec<Slot> {
-        let mut slots: Vec<Slot> =
-            self.slots.iter().filter(|((root, _), _)| root.starts_with(prefix)).map(|(_, slot)| *slot).collect();
-        slots.sort_unstable();
-        slots
     }
 
     /// `input.NAME`.

@@ -342,6 +342,12 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.too_many_variables",
+        "The steps of a service set more than 60 000 variables; each use of an assertion has its own.",
+        "Split the service, or set fewer variables.",
+        "",
+    ),
+    page(
         "policy.output_unset",
         "An assertion passes, on some way at least, without having set an output that it declares.",
         "Set it on every way with `set`, or declare that it may be absent: `string?`.",

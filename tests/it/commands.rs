@@ -17,6 +17,11 @@ fn check_passes_what_ships() {
     let said = gatewright(repository(), &["check"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
     assert!(said.out.contains("services, version "), "{}", said.out);
+    let said = gatewright(repository(), &["test"]);
+    assert_eq!(said.code, 0, "{}", said.out);
+    for name in ["block_words", "json_envelope", "require_tenant", "sign_version_2", "write_window", "orders"] {
+        assert!(said.out.contains(&format!("ok      {name}  ")), "no {name} in {}", said.out);
+    }
 }
 
 #[test]
@@ -111,7 +116,15 @@ fn the_reference_is_written_where_it_is_asked_for() {
     let said = gatewright(&folder.0, &["docs", "--out", "pages"]);
     assert_eq!(said.code, 0, "{}", said.err);
     let page = std::fs::read_to_string(folder.path("pages/reference.md")).unwrap();
-    assert!(page.contains("#### route") && page.contains("### upstream"));
+    assert!(page.contains("#### route") && page.contains("### upstream") && !page.contains("Own assertions"));
+    let config = repository().join("gateway.yaml");
+    assert_eq!(gatewright(&folder.0, &["docs", "--out", "pages", "--config", config.to_str().unwrap()]).code, 0);
+    let page = std::fs::read_to_string(folder.path("pages/reference.md")).unwrap();
+    for part in
+        ["### require_tenant", "| `claim` (required) | string | May be absent. |", "| `write_window.hour` | int |"]
+    {
+        assert!(page.contains(part), "no {part} in {page}");
+    }
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn words_that_are_not_ours_do_not_occur() {
     ]
     .into();
     let mut broken = Vec::new();
-    let texts = ["src", "tests", "policies", "examples", "docs", "bench"].into_iter();
+    let texts = ["src", "tests", "policies", "assertions", "examples", "docs", "bench"].into_iter();
     let texts =
         texts.flat_map(|below| [".rs", ".md", ".yaml", ".py", ".sh"].map(|suffix| files(below, suffix))).flatten();
     for (name, text) in texts {

@@ -179,3 +179,24 @@ fn it_records_in_finally_where_its_values_are_there() {
     assert_eq!(fields("/?a=1"), ["a", "b"]);
     assert_eq!(fields("/"), ["b"], "an absent input leaves its steps out");
 }
+
+#[test]
+fn variables_of_many_uses_never_share_a_place() {
+    let sets: String = (0..40).map(|n| format!("v{n}: a, ")).collect();
+    let own = format!("policy: [set: {{ {} }}]", sets.trim_end_matches(", "));
+    assert_eq!(
+        codes(&set(&own, &format!("{}  - respond: 204", "  - own\n".repeat(1600)))),
+        ["policy.too_many_variables"]
+    );
+}
+
+#[test]
+fn a_comparison_inside_denies_with_a_code_of_the_assertion() {
+    let own = "inputs: { a: { type: string, required: true } }\n\
+               policy: [compare: { left: \"${input.a}\", op: eq, right: x, code: CODE }]";
+    let steps = "  - own: \"${request.query.a ?? ''}\"\n  - respond: 204";
+    let trial = Trial::of_set(&set(&own.replace("CODE", "own.other"), steps));
+    assert_eq!(trial.get("/?a=y").fault.as_deref(), Some("own.other"));
+    assert_eq!(trial.get("/?a=x").status, 204);
+    assert_eq!(codes(&set(&own.replace("CODE", "orders.other"), steps)), ["policy.reserved_code"]);
+}

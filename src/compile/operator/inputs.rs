@@ -1,6 +1,7 @@
 //! What goes into an operator's assertion: its inputs, and the values that a use gives them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -401,8 +402,9 @@ pub(super) struct Bind {
 
 impl Bind {
     /// The same, which first forgets what these variables held.
-    pub fn clearing(self, slots: Vec<Slot>) -> Bind {
-        Bind { clear: slots.into(), ..self }
+    pub fn clearing(self, slots: Range<usize>) -> Bind {
+        let clear = slots.filter_map(|slot| u16::try_from(slot).ok().map(Slot));
+        Bind { clear: clear.collect(), ..self }
     }
 }
 

@@ -92,3 +92,10 @@ fn inputs_and_outputs_are_checked_when_the_tests_load() {
     assert_eq!(service("inputs: { a: b }, request: {}, expect: { status: 204 }"), ["policy.unknown_key"]);
     assert_eq!(service("request: {}, expect: { status: 204, outputs: { a: b } }"), ["policy.unknown_key"]);
 }
+
+#[test]
+fn the_page_about_assertions_shows_what_loads_and_passes() {
+    let page = include_str!("../../../../docs/assertions.md");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    passes(example);
+}
