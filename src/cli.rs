@@ -1,7 +1,7 @@
 //! The command line: one file per command, and the exit codes that all share.
 //!
 //! 0 is success, 1 an internal error or a failed start, 2 wrong usage, 3 files that do not load, 4 a policy
-//! test that failed. Without a command the gateway runs.
+//! test that failed, 5 coverage below the minimum. Without a command the gateway runs.
 
 mod check;
 mod docs;
@@ -30,6 +30,8 @@ pub const WRONG_USAGE: u8 = 2;
 pub const INVALID: u8 = 3;
 /// A policy test failed.
 pub const TESTS_FAILED: u8 = 4;
+/// Policy tests cover less than was asked for.
+pub const UNCOVERED: u8 = 5;
 
 /// A policy-driven API gateway.
 #[derive(Debug, Parser)]
@@ -46,7 +48,7 @@ enum Command {
     Run(run::RunArguments),
     /// Loads everything and prints every mistake; exits with 3 where there are errors.
     Check(check::CheckArguments),
-    /// Runs the policies' own tests; exits with 4 where one fails.
+    /// Runs the policies' own tests; exits with 4 where one fails, 5 where they cover too little.
     Test(test::TestArguments),
     /// Explains a code: of a fault, or of a mistake in a file.
     Explain(explain::ExplainArguments),

@@ -7,6 +7,7 @@ mod config;
 mod expr;
 mod faults;
 mod policy;
+mod testing;
 mod yaml;
 
 use std::fmt;
@@ -37,7 +38,7 @@ const fn fault(status: u16, code: &'static str, meaning: &'static str, cure: &'s
 
 /// Every page, in no particular order.
 pub fn pages() -> impl Iterator<Item = Page> {
-    let trunk = [yaml::PAGES, policy::PAGES, expr::PAGES, config::PAGES, faults::PAGES];
+    let trunk = [yaml::PAGES, policy::PAGES, expr::PAGES, config::PAGES, faults::PAGES, testing::PAGES];
     let of_assertions = CATALOGUE.iter().flat_map(|kind| {
         kind.faults.iter().map(|doc| Page {
             code: doc.code,

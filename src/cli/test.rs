@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{ConfigArgument, FAILED, INVALID, OK, TESTS_FAILED, WRONG_USAGE, say};
+use super::{ConfigArgument, FAILED, INVALID, OK, TESTS_FAILED, UNCOVERED, WRONG_USAGE, say};
 use crate::config::{self, Config};
-use crate::policy::build::{compile, parse_files};
+use crate::engine::snapshot::Snapshot;
+use crate::engine::value::Text;
+use crate::policy::build::{Environment, Parsed, compile, parse_files};
 use crate::policy::files::{Files, Folder};
-use crate::policy::testing::{self, Case, Options};
+use crate::policy::testing::{self, Case, Coverage, Options, Report};
 use crate::source::{Diagnostics, Sources, render, to_json};
 
 #[derive(Debug, clap::Args)]
@@ -21,51 +23,99 @@ pub(super) struct TestArguments {
     /// Runs only tests whose `SERVICE: NAME` holds this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Says which steps no case brings to each of their outcomes.
+    #[arg(long)]
+    coverage: bool,
+    /// Exits with 5 where less than this is covered; implies `--coverage`.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    coverage_min: Option<u8>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn test(arguments: &TestArguments) -> u8 {
+    let loaded = match load(arguments) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let options = Options { filter: arguments.filter.clone(), ..Options::default() };
+    match testing::run(&loaded.parsed, &loaded.environment, &loaded.cases, &options) {
+        Ok(report) => conclude(arguments, &loaded, &report),
+        Err(error) => {
+            eprintln!("the tests cannot run: {error}");
+            FAILED
+        }
+    }
+}
+
+/// A set of files with the cases that were asked for.
+struct Loaded {
+    parsed: Parsed,
+    environment: Environment,
+    snapshot: Snapshot,
+    cases: Vec<Case>,
+    /// Not all of the set's cases were asked for.
+    partial: bool,
+}
+
+/// Loads what the arguments name. The error is an exit code: what is wrong has been said.
+fn load(arguments: &TestArguments) -> Result<Loaded, u8> {
     let loaded = config::load(arguments.config.config.as_deref());
     let Some(config) = loaded.config else {
         report_mistakes(arguments, &loaded.sources, &loaded.diags);
-        return INVALID;
+        return Err(INVALID);
     };
     let mut diags = Diagnostics::new();
     let files = Files::read(&folders(arguments, &config));
     let parsed = parse_files(&files, &mut diags);
     let environment = config.environment();
     // Tests bring values of their own, but what they test has to load as it stands.
-    let _ = compile(&parsed, &environment, None, None, &mut diags);
-    let cases = testing::collect(&parsed, &mut diags);
+    let snapshot = compile(&parsed, &environment, None, None, &mut diags);
+    let mut cases = testing::collect(&parsed, &mut diags);
     diags.deduplicate();
-    if diags.has_errors() {
+    let Some(snapshot) = snapshot.filter(|_| !diags.has_errors()) else {
         report_mistakes(arguments, &parsed.sources, &diags);
-        return INVALID;
-    }
-    let cases = match chosen(arguments, &files, &parsed.sources, cases) {
-        Ok(cases) => cases,
-        Err(path) => {
-            eprintln!("{}: not among the files that were loaded; name a file of the policies", path.display());
-            return WRONG_USAGE;
-        }
+        return Err(INVALID);
     };
-    let options = Options { filter: arguments.filter.clone(), ..Options::default() };
-    match testing::run(&parsed, &environment, &cases, &options) {
-        Ok(report) => {
-            if arguments.json {
-                say(&format!("{}\n", testing::to_json(&report, &parsed.sources)));
-            } else {
-                say(&testing::render(&report, &parsed.sources, std::io::stdout().is_terminal()));
-            }
-            if report.is_good() { OK } else { TESTS_FAILED }
+    let all = cases.len();
+    cases = chosen(arguments, &files, &parsed.sources, cases).map_err(|path| {
+        eprintln!("{}: not among the files that were loaded; name a file of the policies", path.display());
+        WRONG_USAGE
+    })?;
+    let partial = cases.len() < all || arguments.filter.is_some();
+    Ok(Loaded { parsed, environment, snapshot, cases, partial })
+}
+
+/// Says what came of the run.
+fn conclude(arguments: &TestArguments, loaded: &Loaded, report: &Report) -> u8 {
+    let (sources, color) = (&loaded.parsed.sources, std::io::stdout().is_terminal());
+    let coverage = (arguments.coverage || arguments.coverage_min.is_some()).then(|| coverage(loaded, report));
+    if arguments.json {
+        let mut json = testing::to_json(report, sources);
+        if let (Some(coverage), Some(members)) = (&coverage, json.as_object_mut()) {
+            members.insert("coverage".into(), coverage.to_json(sources));
         }
-        Err(error) => {
-            eprintln!("the tests cannot run: {error}");
-            FAILED
+        say(&format!("{json}\n"));
+    } else {
+        say(&testing::render(report, sources, color));
+        if let Some(coverage) = &coverage {
+            say(&format!("\n{}", coverage.render(sources, color)));
         }
     }
+    let percent = coverage.map_or(100, |coverage| coverage.percent());
+    match arguments.coverage_min {
+        _ if !report.is_good() => TESTS_FAILED,
+        Some(least) if percent < least => UNCOVERED,
+        _ => OK,
+    }
+}
+
+/// Of some cases only what they are there to test counts.
+fn coverage(loaded: &Loaded, report: &Report) -> Coverage {
+    let suites: Vec<Text> = report.suites.iter().map(|suite| suite.name.clone()).collect();
+    let services = loaded.partial.then_some(suites.as_slice());
+    Coverage::of(&loaded.snapshot, services, &report.touched, &loaded.parsed.sources)
 }
 
 fn folders(arguments: &TestArguments, config: &Config) -> Vec<Folder> {

@@ -1,6 +1,6 @@
 //! The state of compiling one service, and what assertions ask of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -84,6 +84,8 @@ pub struct Compile<'a> {
     ever: Flow,
     slots: HashMap<(Text, Text), Slot>,
     identities: HashMap<Text, Slot>,
+    /// Variables that hold a credential on some way.
+    marked: BTreeSet<Slot>,
     /// Some text of the service reads `.credential` of an identity: then steps keep it.
     pub(super) credential_read: Arc<AtomicBool>,
 }
@@ -118,6 +120,7 @@ impl<'a> Compile<'a> {
             ever: Flow::default(),
             slots: HashMap::new(),
             identities,
+            marked: BTreeSet::new(),
             credential_read: Arc::default(),
         }
     }
@@ -149,7 +152,7 @@ impl<'a> Compile<'a> {
         let mut identities: Vec<_> = self.identities.iter().map(|(name, slot)| (name.clone(), *slot)).collect();
         variables.sort();
         identities.sort();
-        Names { variables, identities }
+        Names { variables, identities, marked: self.marked.iter().copied().collect() }
     }
 
     /// The step at hand.
@@ -258,6 +261,13 @@ impl<'a> Compile<'a> {
         slot
     }
 
+    /// Remembers which variables hold credentials: traces show a hash of them.
+    pub(super) fn mark(&mut self, slot: Slot, facts: Facts) {
+        if facts.mark.is_credential() {
+            self.marked.insert(slot);
+        }
+    }
+
     /// Declares one output of the step at hand; `output.name` is `root.member`, and `renamed` the step's `as:`.
     pub fn out(&mut self, output: &Output, renamed: Option<&str>) -> Slot {
         self.out_with(output.name, renamed, output.facts())
@@ -268,6 +278,7 @@ impl<'a> Compile<'a> {
         let (root, member) = name.split_once('.').unwrap_or((name, ""));
         let root = renamed.unwrap_or(root);
         let slot = self.slot(root, member);
+        self.mark(slot, facts);
         let set = self.flow.roots.entry(root.into()).or_insert_with(|| Root::Members(BTreeMap::new()));
         match set {
             Root::Members(members) => {
@@ -281,6 +292,7 @@ impl<'a> Compile<'a> {
     /// Declares a variable that stands under its own name (`set`).
     pub fn variable(&mut self, name: &str, facts: Facts) -> Slot {
         let slot = self.slot(name, "");
+        self.mark(slot, facts);
         self.flow.roots.insert(name.into(), Root::Value(slot, facts));
         slot
     }

@@ -48,6 +48,7 @@ impl Compile<'_> {
         if let Some(Root::Identity(identity)) = self.flow.roots.get_mut(root) {
             identity.credential = Some((slot, Facts::client(Type::Text).marked(Mark::Token)));
         }
+        self.mark(slot, Facts::client(Type::Text).marked(Mark::Token));
         if let Some(read) = credential.proves() {
             self.flow.prove(read);
         }

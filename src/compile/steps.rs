@@ -272,6 +272,7 @@ impl Compile<'_> {
             name: step.name.as_deref().unwrap_or(assertion).into(),
             assertion: assertion.into(),
             place: Arc::from(format!("{}:{}", place.file, place.line)),
+            span: step.span,
             path: step.path.as_str().into(),
         });
         self.current = id;

@@ -14,12 +14,14 @@ use crate::audit::record::Record;
 use crate::body::{Body, Ending, Hold};
 use crate::engine::message::Request;
 use crate::engine::program::{EndedBy, StepId, Verdict};
+use crate::engine::read::Slot;
 use crate::engine::run::run_plain;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::state::State;
-use crate::engine::value::Text;
+use crate::engine::value::{Text, Value};
 use crate::engine::worker::{Live, Worker};
 use crate::fault::{Fault, Kind};
+use crate::identity::Identity;
 
 /// Bytes that a record keeps of a path that was refused.
 const REFUSED_PATH_MAX: usize = 1024;
@@ -71,14 +73,28 @@ pub struct AnswerFacts {
 }
 
 /// What a step did, for policy tests.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Traced {
     pub step: StepId,
     pub verdict: TracedVerdict,
+    /// When it was done, in monotonic nanoseconds.
+    pub at_ns: u64,
+    /// Variables that have another value than at the line before.
+    pub changed: Vec<(Slot, Value)>,
+    /// Callers that are others than at the line before.
+    pub identified: Vec<(Slot, Option<Arc<Identity>>)>,
 }
 
 /// What the steps of a request did. It outlives the exchange, so that `finally` is seen too.
-pub type Trace = Rc<RefCell<Vec<Traced>>>;
+pub type Trace = Rc<RefCell<Traces>>;
+
+/// The lines of a trace, and the state at the last of them.
+#[derive(Default)]
+pub struct Traces {
+    pub lines: Vec<Traced>,
+    vars: Vec<Value>,
+    identities: Vec<Option<Arc<Identity>>>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TracedVerdict {
@@ -186,7 +202,7 @@ impl Exchange {
             Verdict::Fault(fault) if fault.kind == Kind::Denied => TracedVerdict::Denied(fault.code.to_string()),
             Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
         };
-        trace.borrow_mut().push(Traced { step, verdict });
+        trace.borrow_mut().add(step, verdict, self);
     }
 
     /// Watches how a streamed answer ends.
@@ -326,6 +342,30 @@ impl Drop for Exchange {
         }
         worker.record(record);
         worker.spare(std::mem::take(&mut self.state.vars));
+    }
+}
+
+impl Traces {
+    fn add(&mut self, step: StepId, verdict: TracedVerdict, x: &Exchange) {
+        let slot = |at: usize| Slot(u16::try_from(at).unwrap_or(u16::MAX));
+        self.vars.resize(x.vars.len(), Value::Absent);
+        self.identities.resize(x.identities.len(), None);
+        let mut changed = Vec::new();
+        for (at, (before, now)) in self.vars.iter_mut().zip(&x.vars).enumerate() {
+            if before != now {
+                before.clone_from(now);
+                changed.push((slot(at), now.clone()));
+            }
+        }
+        let mut identified = Vec::new();
+        for (at, (before, now)) in self.identities.iter_mut().zip(&x.identities).enumerate() {
+            if before.as_ref().map(Arc::as_ptr) != now.as_ref().map(Arc::as_ptr) {
+                before.clone_from(now);
+                identified.push((slot(at), now.clone()));
+            }
+        }
+        let at_ns = x.worker.clock.mono_ns();
+        self.lines.push(Traced { step, verdict, at_ns, changed, identified });
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::engine::exchange::Exchange;
 use crate::engine::read::Side;
 use crate::fault::Fault;
+use crate::source::Span;
 use crate::upstream::{Answer, Call, SendError};
 
 /// What a step answers.
@@ -115,6 +116,8 @@ pub struct StepMeta {
     pub assertion: Arc<str>,
     /// Where it stands: `file:line`.
     pub place: Arc<str>,
+    /// Where its assertion's name stands: the same for every use of a shared step.
+    pub span: Span,
     /// Position among its siblings: `3.then.1`, counted from 1.
     pub path: Arc<str>,
 }

@@ -51,6 +51,8 @@ pub struct Names {
     pub variables: Vec<(Text, Slot)>,
     /// `auth` and what a further authentication was renamed to.
     pub identities: Vec<(Text, Slot)>,
+    /// Variables that hold a credential on some way.
+    pub marked: Vec<Slot>,
 }
 
 /// Which bodies a service holds in memory, and the step that makes it.

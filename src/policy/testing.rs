@@ -5,6 +5,7 @@
 //! The format stands in `docs/testing.md`; tests of authorization servers, minted tokens, providers and coverage come with later versions, and their keys say so.
 
 mod case;
+mod coverage;
 mod expect;
 mod given;
 mod judge;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use self::case::{Case, collect};
+pub use self::coverage::{Coverage, FileCoverage, Touched, Untested};
 pub use self::judge::TraceLine;
 use self::report::CaseResult;
 pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, to_json};
@@ -71,6 +73,7 @@ pub fn run(parsed: &Parsed, environment: &Environment, cases: &[Case], options: 
         };
         report.add(case, &parsed.sources, result);
     }
+    report.touched = runner.touched;
     report.took = begun.elapsed();
     Ok(report)
 }

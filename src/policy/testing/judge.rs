@@ -1,5 +1,7 @@
 //! What was expected beside what was seen.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
@@ -35,6 +37,20 @@ pub struct TraceLine {
     pub place: String,
     /// `passed`, `ended (respond)`, `denied CODE`, `broken CODE`.
     pub verdict: String,
+    /// On the test's clock, since the case began.
+    pub at: Duration,
+    /// Variables that it changed, with their new values; credentials as the short hash of records.
+    pub changed: Vec<(String, String)>,
+}
+
+impl TraceLine {
+    /// With its values put through `shown`.
+    pub(super) fn with_values(mut self, shown: impl Fn(String) -> String) -> TraceLine {
+        for (_, value) in &mut self.changed {
+            *value = shown(std::mem::take(value));
+        }
+        self
+    }
 }
 
 impl Problem {
@@ -210,7 +226,13 @@ impl Judge<'_> {
         for ((what, (name, want)), got) in variables.zip(&self.seen.variables) {
             let at = format!("{what}.{}", name.name);
             match got {
-                Some(got) => want.check(got.as_ref(), Extent::Exact, &at, self.bench, misses),
+                Some(got) => {
+                    let before = misses.len();
+                    want.check(got.as_ref(), Extent::Exact, &at, self.bench, misses);
+                    if self.seen.is_marked(&name.name) {
+                        misses.iter_mut().skip(before).for_each(Miss::conceal);
+                    }
+                }
                 None => {
                     let got = format!("no step of `{}` sets it", self.seen.service_name());
                     misses.push(miss(name.span, &at, &want.describe(self.bench), got));
@@ -255,6 +277,8 @@ impl Judge<'_> {
         let line = |traced: &Traced| {
             let step = steps.get(usize::from(traced.step))?;
             Some(TraceLine {
+                at: Duration::from_nanos(traced.at_ns),
+                changed: self.seen.changed(traced),
                 path: step.path.to_string(),
                 name: step.name.to_string(),
                 assertion: step.assertion.to_string(),

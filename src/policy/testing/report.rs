@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::engine::value::Text;
 use crate::policy::testing::case::Case;
+use crate::policy::testing::coverage::Touched;
 use crate::policy::testing::judge::{Problem, TraceLine};
 use crate::secret::keyed_hash;
 use crate::source::{Sources, Span};
@@ -28,6 +29,8 @@ pub struct Report {
     /// In the order in which they ran.
     pub suites: Vec<SuiteReport>,
     pub took: Duration,
+    /// What became of the steps.
+    pub touched: Touched,
 }
 
 /// What came of one suite.
@@ -124,7 +127,7 @@ fn failure(case: &Case, problem: Problem) -> Failure {
         exchange: problem.exchange,
         outcome: problem.outcome.map(clean),
         mismatches: mismatches.collect(),
-        trace: problem.trace,
+        trace: problem.trace.into_iter().map(|line| line.with_values(clean)).collect(),
     }
 }
 
@@ -196,6 +199,7 @@ fn write_failure(failure: &Failure, sources: &Sources, paint: Paint, out: &mut S
     }
     let _ = writeln!(out, "  steps:");
     let width = |of: fn(&TraceLine) -> usize| failure.trace.iter().map(of).max().unwrap_or(0);
+    let time = width(|line| moment(line.at).len());
     let (path, name) = (width(|line| line.path.len()), width(|line| title_of(line).chars().count()));
     for line in &failure.trace {
         let verdict = if line.verdict.starts_with("passed") || line.verdict.starts_with("ended") {
@@ -204,8 +208,17 @@ fn write_failure(failure: &Failure, sources: &Sources, paint: Paint, out: &mut S
             paint.bad(&line.verdict)
         };
         let (at, title) = (&line.path, title_of(line));
-        let _ = writeln!(out, "    {at:<path$}  {title:<name$}  {verdict}  {}", paint.dim(&line.place));
+        let when = format!("{:>time$}", moment(line.at));
+        let _ = writeln!(out, "    {when}  {at:<path$}  {title:<name$}  {verdict}  {}", paint.dim(&line.place));
+        for (name, value) in &line.changed {
+            let _ = writeln!(out, "    {:time$}  {:path$}    {name} = {}", "", "", indented(value));
+        }
     }
+}
+
+/// Virtual time since the case began.
+fn moment(at: Duration) -> String {
+    format!("{} ms", at.as_secs_f64() * 1e3)
 }
 
 fn title_of(line: &TraceLine) -> String {
@@ -263,6 +276,8 @@ pub fn to_json(report: &Report, sources: &Sources) -> Json {
             "assertion": line.assertion,
             "place": line.place,
             "verdict": line.verdict,
+            "at_ms": line.at.as_secs_f64() * 1e3,
+            "changed": line.changed.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         })
     };
     let failure = |failure: &Failure| {

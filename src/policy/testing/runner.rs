@@ -29,6 +29,7 @@ use crate::policy::assertion::Use;
 use crate::policy::build::{Environment, Parsed, compile, rehearse};
 use crate::policy::resources::Given;
 use crate::policy::testing::case::{Case, TestExchange, usual};
+use crate::policy::testing::coverage::Touched;
 use crate::policy::testing::judge::{Judge, Problem};
 use crate::policy::testing::request::Usual;
 use crate::policy::testing::seen::{Answered, Seen};
@@ -53,6 +54,8 @@ pub(super) struct Runner<'p> {
     environment: &'p Environment,
     /// Compiled once per `given` that differs; the error is a text for people.
     snapshots: Vec<(Key, Result<Arc<Snapshot>, String>)>,
+    /// What became of the steps so far.
+    pub touched: Touched,
     hashes: HashPool,
     wheel: Wheel,
     runtime: LocalRuntime,
@@ -76,6 +79,7 @@ impl<'p> Runner<'p> {
             parsed,
             environment,
             snapshots: Vec::new(),
+            touched: Touched::default(),
             hashes: HashPool::new(HASH_THREADS, HASH_QUEUE_MAX)?,
             wheel: Wheel::new(),
             runtime: Builder::new_current_thread().enable_time().build_local(Default::default())?,
@@ -149,7 +153,7 @@ impl<'p> Runner<'p> {
         })
     }
 
-    fn exchange(&self, stage: &mut Stage<'_>, exchange: &TestExchange) -> Option<Problem> {
+    fn exchange(&mut self, stage: &mut Stage<'_>, exchange: &TestExchange) -> Option<Problem> {
         let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
         let (parts, body) = match request.make(&stage.usual, &stage.bench(None)) {
             Ok(made) => made,
@@ -166,6 +170,7 @@ impl<'p> Runner<'p> {
         if let Records::Kept(kept) = &stage.worker.records {
             seen.record = kept.borrow_mut().pop();
         }
+        self.touched.add(&seen.trace, &seen.compiled().steps);
         seen.at = Duration::from_nanos(stage.worker.clock.mono_ns());
         let judge = Judge { case: stage.case, exchange, seen: &seen, bench: &stage.bench(Some(&seen)) };
         let problem = judge.problem(stage.stand_ins.take_broken());
@@ -231,7 +236,7 @@ async fn send(
     let mut seen = Seen::new(snapshot, Answered { status: parts.status.as_u16(), headers: parts.headers, body });
     (seen.service, seen.fault, seen.variables) = (service, fault, variables);
     (seen.ended_by, seen.verdict) = (ended_by, verdict);
-    seen.trace = trace.take();
+    seen.trace = trace.take().lines;
     seen
 }
 

@@ -10,7 +10,10 @@ use serde_json::Value as Json;
 
 use crate::audit::record::Record;
 use crate::engine::exchange::Traced;
+use crate::engine::value::Value;
 use crate::engine::worker::Live;
+use crate::policy::testing::want::shown;
+use crate::secret::keyed_hash;
 
 /// Everything that expectations look at.
 pub(super) struct Seen {
@@ -92,10 +95,42 @@ impl Seen {
         }
     }
 
+    /// Whether a variable holds a credential on some way.
+    pub fn is_marked(&self, name: &str) -> bool {
+        let names = &self.compiled().names;
+        let root = names.variables.iter().find(|(known, _)| name == &**known || is_below(name, known));
+        name.ends_with(".credential") || root.is_some_and(|(_, slot)| names.marked.contains(slot))
+    }
+
+    /// What a step changed: names and values for people.
+    pub fn changed(&self, traced: &Traced) -> Vec<(String, String)> {
+        let names = &self.compiled().names;
+        let mut changed = Vec::new();
+        for (slot, identity) in &traced.identified {
+            let name = names.identities.iter().find(|(_, known)| known == slot).map_or("?", |(name, _)| name);
+            let subject = identity.as_ref().map(|identity| Json::from(&*identity.subject));
+            changed.push((format!("{name}.subject"), shown(subject.as_ref())));
+        }
+        for (slot, value) in &traced.changed {
+            let name = names.variables.iter().find(|(_, known)| known == slot).map_or("?", |(name, _)| name);
+            let json = (*value != Value::Absent).then(|| value.view().to_json());
+            let value = match (&json, names.marked.contains(slot)) {
+                (Some(json), true) => keyed_hash(json.to_string().as_bytes()),
+                (json, _) => shown(json.as_ref()),
+            };
+            changed.push((name.to_owned(), value));
+        }
+        changed
+    }
+
     /// Its name, `none` without one.
     pub fn service_name(&self) -> &str {
         self.compiled().name.as_deref().unwrap_or("none")
     }
+}
+
+fn is_below(name: &str, root: &str) -> bool {
+    name.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// All values of a field: one as a text, several as a list.

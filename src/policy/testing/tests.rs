@@ -1,6 +1,7 @@
 //! Tests of the runner: what must pass passes, and whatever is expected falsely is noticed.
 
 mod assertions;
+mod coverage;
 mod expectations;
 mod loading;
 mod state;

@@ -4,6 +4,7 @@ use regex::Regex;
 use serde_json::Value as Json;
 
 use crate::policy::testing::text::{Bench, Names, TestText};
+use crate::secret::keyed_hash;
 use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Span};
 
 /// How plain scalars are read.
@@ -56,6 +57,18 @@ pub(super) struct Miss {
     pub expected: String,
     pub got: String,
 }
+
+impl Miss {
+    /// Shows what was seen as the short hash that records show.
+    pub fn conceal(&mut self) {
+        if self.got != ABSENT {
+            self.got = keyed_hash(self.got.as_bytes());
+        }
+    }
+}
+
+/// What stands for no value.
+pub(super) const ABSENT: &str = "absent";
 
 const TYPES: [&str; 7] = ["string", "int", "float", "bool", "list", "map", "null"];
 
@@ -242,7 +255,7 @@ fn type_word(json: &Json) -> &'static str {
 
 /// What was seen, for people.
 pub(super) fn shown(got: Option<&Json>) -> String {
-    got.map_or_else(|| "absent".to_owned(), Json::to_string)
+    got.map_or_else(|| ABSENT.to_owned(), Json::to_string)
 }
 
 /// The matcher that a key names. `None`: it is an ordinary mapping; `Some(None)`: it is wrong, which was reported.

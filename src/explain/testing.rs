@@ -1,0 +1,24 @@
+//! Codes of what `gatewright test` and `check` say about policy tests.
+
+use super::{Page, page};
+
+pub(super) const PAGES: &[Page] = &[
+    page(
+        "test.untested",
+        "No policy test brings a step to one of its outcomes: past it, to a denial, or into a block.",
+        "Add a case that does; `gatewright test --coverage` names all that are missing.",
+        "expect: { status: 403, fault: authorize.group }",
+    ),
+    page(
+        "test.survivor",
+        "A step was removed or a condition turned round, and every policy test still passed.",
+        "Add a case that depends on it: one that is denied by the step, or that expects what the step sets or sends.",
+        "expect: { status: 200, upstream: [{ headers: { x-tenant: acme } }] }",
+    ),
+    page(
+        "policy.access_untested",
+        "A service checks who may call it, and no policy test shows that it refuses anybody.",
+        "Add a case whose request must be refused.",
+        "- { name: nobody, request: { path: /orders/7 }, expect: { status: 401, upstream: none } }",
+    ),
+];

@@ -1,0 +1,115 @@
+//! Coverage counts outcomes by their place, and traces show what steps did.
+
+use super::{environment, loaded, run};
+use crate::engine::value::Text;
+use crate::policy::build::compile;
+use crate::policy::testing::{Coverage, Options, Report, render};
+use crate::source::Diagnostics;
+
+const PARTS: &str = r#"
+fragment: shared
+policy:
+  - restrict_ip: { allow: [10.0.0.0/8] }
+---
+service: one
+match: { path: "/one" }
+policy:
+  - include: shared
+  - if: request.query.a == "1"
+    then: [{ name: yes, respond: { text: yes } }]
+    else: [{ when: request.query.b == "2", raise: { status: 418, code: tea.pot } }, { respond: { text: no } }]
+---
+service: two
+match: { path: "/two" }
+policy:
+  - include: shared
+  - respond: 204
+---
+tests: two
+cases:
+  - { name: ok, request: { client: { ip: 10.0.0.1 } }, expect: { status: 204 } }
+"#;
+
+fn coverage(yaml: &str, services: Option<&[Text]>) -> (Coverage, Vec<String>, String) {
+    let (parsed, cases) = loaded(yaml);
+    let report: Report = run(&parsed, &environment(), &cases, &Options::default()).unwrap();
+    assert!(report.is_good(), "{}", render(&report, &parsed.sources, false));
+    let snapshot = compile(&parsed, &environment(), None, None, &mut Diagnostics::new()).unwrap();
+    let coverage = Coverage::of(&snapshot, services, &report.touched, &parsed.sources);
+    let untested = coverage.files.iter().flat_map(|file| &file.untested).map(|one| one.message.clone()).collect();
+    let text = coverage.render(&parsed.sources, false);
+    (coverage, untested, text)
+}
+
+#[test]
+fn outcomes_that_no_case_brings_about_are_named() {
+    let (coverage, untested, text) = coverage(PARTS, None);
+    assert_eq!(
+        untested,
+        [
+            "no case is denied by `restrict_ip`",
+            "no case gets past `yes`",
+            "no case enters `then` of `if`",
+            "no case gets past `raise`",
+            "no case enters `else` of `if`",
+            "no case gets past `respond`",
+        ]
+    );
+    assert_eq!(coverage.counts(), (2, 8));
+    assert_eq!(coverage.percent(), 25);
+    for part in [" 25 %  test.yaml  2/8", "warning[test.untested]", "coverage 25 % (2 of 8 outcomes)", "^^^^^^^^^^^"] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn only_the_services_that_are_asked_for_count() {
+    let (coverage, untested, _) = coverage(PARTS, Some(&["two".into()]));
+    assert_eq!((coverage.counts(), untested.len()), ((2, 3), 1));
+}
+
+#[test]
+fn everything_can_be_covered() {
+    let more = r#"
+  - { name: denied, request: { client: { ip: 192.0.2.1 } }, expect: { status: 403 } }
+---
+tests: one
+given: {}
+cases:
+  - { name: a, request: { path: "/one?a=1", client: { ip: 10.0.0.1 } }, expect: { status: 200, text: "yes" } }
+  - { name: b, request: { path: "/one?b=2", client: { ip: 10.0.0.1 } }, expect: { status: 418 } }
+  - { name: c, request: { path: "/one", client: { ip: 10.0.0.1 } }, expect: { status: 200 } }
+"#;
+    let (coverage, untested, _) = coverage(&format!("{}{}", PARTS.trim_end(), more), None);
+    assert_eq!((coverage.percent(), untested), (100, Vec::<String>::new()));
+}
+
+#[test]
+fn a_trace_shows_the_time_and_what_steps_changed() {
+    let yaml = r#"
+users: people
+entries: {}
+---
+service: one
+match: { path: /one }
+policy:
+  - authenticate_basic: people
+  - set: { tenant: "t-${auth.subject}", proof: "${request.headers.authorization ?? ''}" }
+  - route: http://127.0.0.1:9000
+tests:
+  - name: wrong
+    given: { users: { people: { ann: hunter22 } }, upstream: [{ answer: { delay: 20ms } }] }
+    request: { basic: { ann: hunter22 } }
+    expect: { status: 201, variables: { proof: other } }
+"#;
+    let (parsed, cases) = loaded(yaml);
+    let report = run(&parsed, &environment(), &cases, &Options::default()).unwrap();
+    let text = render(&report, &parsed.sources, false);
+    for part in ["auth.subject = \"ann\"", "tenant = \"t-ann\"", "proof = #", " 0 ms  1  ", "20 ms  3  route"] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(!text.contains("Basic ") && !text.contains("hunter22"), "{text}");
+    let json = crate::policy::testing::to_json(&report, &parsed.sources);
+    let steps = &json["failures"][0]["steps"];
+    assert_eq!((&steps[1]["changed"]["tenant"], steps[2]["at_ms"].as_f64()), (&"\"t-ann\"".into(), Some(20.0)));
+}
