@@ -42,7 +42,10 @@ pub(super) fn check(arguments: CheckArguments) -> u8 {
     let mut diags = Diagnostics::new();
     let parsed = parse_files(&Files::read(&folders), &mut diags);
     let snapshot = compile(&parsed, &config.environment(), None, None, &mut diags);
-    let _ = testing::collect(&parsed, &mut diags);
+    let cases = testing::collect(&parsed, &mut diags);
+    if let Some(snapshot) = &snapshot {
+        testing::check_access(snapshot, &cases, &mut diags);
+    }
     diags.deduplicate();
     let snapshot = snapshot.filter(|_| !diags.has_errors());
     report(&arguments, &parsed.sources, &diags, snapshot.as_ref());

@@ -11,7 +11,7 @@ use crate::engine::snapshot::Snapshot;
 use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed, compile, parse_files};
 use crate::policy::files::{Files, Folder};
-use crate::policy::testing::{self, Case, Coverage, Options, Report};
+use crate::policy::testing::{self, Case, Coverage, Mutation, Options, Report};
 use crate::source::{Diagnostics, Sources, render, to_json};
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,10 @@ pub(super) struct TestArguments {
     /// Exits with 5 where less than this is covered; implies `--coverage`.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     coverage_min: Option<u8>,
+    /// Takes each step out and turns each condition round, and exits with 4 where no case notices one of these
+    /// changes.
+    #[arg(long)]
+    mutate: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -39,9 +43,15 @@ pub(super) fn test(arguments: &TestArguments) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let options = Options { filter: arguments.filter.clone(), ..Options::default() };
-    match testing::run(&loaded.parsed, &loaded.environment, &loaded.cases, &options) {
-        Ok(report) => conclude(arguments, &loaded, &report),
+    let ran =
+        testing::run(&loaded.parsed, &loaded.environment, &loaded.cases, &options(arguments)).and_then(|report| {
+            // What fails as it stands notices every change.
+            let mutates = arguments.mutate && report.is_good();
+            let mutation = mutates.then(|| mutation(arguments, &loaded)).transpose()?;
+            Ok((report, mutation))
+        });
+    match ran {
+        Ok((report, mutation)) => conclude(arguments, &loaded, &report, mutation.as_ref()),
         Err(error) => {
             eprintln!("the tests cannot run: {error}");
             FAILED
@@ -87,8 +97,18 @@ fn load(arguments: &TestArguments) -> Result<Loaded, u8> {
     Ok(Loaded { parsed, environment, snapshot, cases, partial })
 }
 
+fn mutation(arguments: &TestArguments, loaded: &Loaded) -> std::io::Result<Mutation> {
+    let Loaded { parsed, environment, snapshot, cases, partial } = loaded;
+    let wanted: Vec<&Case> = cases.iter().filter(|case| options(arguments).wants(case)).collect();
+    testing::mutate(parsed, environment, snapshot, &wanted, !partial)
+}
+
+fn options(arguments: &TestArguments) -> Options {
+    Options { filter: arguments.filter.clone(), ..Options::default() }
+}
+
 /// Says what came of the run.
-fn conclude(arguments: &TestArguments, loaded: &Loaded, report: &Report) -> u8 {
+fn conclude(arguments: &TestArguments, loaded: &Loaded, report: &Report, mutation: Option<&Mutation>) -> u8 {
     let (sources, color) = (&loaded.parsed.sources, std::io::stdout().is_terminal());
     let coverage = (arguments.coverage || arguments.coverage_min.is_some()).then(|| coverage(loaded, report));
     if arguments.json {
@@ -96,16 +116,22 @@ fn conclude(arguments: &TestArguments, loaded: &Loaded, report: &Report) -> u8 {
         if let (Some(coverage), Some(members)) = (&coverage, json.as_object_mut()) {
             members.insert("coverage".into(), coverage.to_json(sources));
         }
+        if let (Some(mutation), Some(members)) = (mutation, json.as_object_mut()) {
+            members.insert("mutation".into(), mutation.to_json(sources));
+        }
         say(&format!("{json}\n"));
     } else {
         say(&testing::render(report, sources, color));
+        if let Some(mutation) = mutation {
+            say(&format!("\n{}", mutation.render(sources, color)));
+        }
         if let Some(coverage) = &coverage {
             say(&format!("\n{}", coverage.render(sources, color)));
         }
     }
     let percent = coverage.map_or(100, |coverage| coverage.percent());
     match arguments.coverage_min {
-        _ if !report.is_good() => TESTS_FAILED,
+        _ if !report.is_good() || mutation.is_some_and(|mutation| !mutation.survivors.is_empty()) => TESTS_FAILED,
         Some(least) if percent < least => UNCOVERED,
         _ => OK,
     }

@@ -93,14 +93,14 @@ pub enum Found {
 }
 
 /// All match rules of a snapshot.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Select {
     exact: HashMap<Text, Node>,
     suffixes: HashMap<Text, Node>,
     any: Node,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Node {
     literals: HashMap<Text, Node>,
     one: Option<Box<Node>>,
@@ -108,6 +108,7 @@ struct Node {
     here: Vec<Entry>,
 }
 
+#[derive(Clone)]
 struct Entry {
     service: usize,
     methods: Vec<Method>,

@@ -4,11 +4,14 @@
 //! random source, and stand-ins for upstreams and directories. No socket is opened and nothing really waits.
 //! The format stands in `docs/testing.md`; tests of authorization servers, minted tokens, providers and coverage come with later versions, and their keys say so.
 
+mod access;
 mod case;
 mod coverage;
 mod expect;
 mod given;
 mod judge;
+mod mutate;
+mod recompile;
 mod report;
 mod request;
 mod runner;
@@ -24,9 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use self::access::check_access;
 pub use self::case::{Case, collect};
 pub use self::coverage::{Coverage, FileCoverage, Touched, Untested};
 pub use self::judge::TraceLine;
+pub use self::mutate::{Mutation, Survivor, mutate};
 use self::report::CaseResult;
 pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, to_json};
 use self::runner::Runner;
@@ -45,7 +50,8 @@ pub struct Options {
 }
 
 impl Options {
-    fn wants(&self, case: &Case) -> bool {
+    /// Whether a case is among them.
+    pub fn wants(&self, case: &Case) -> bool {
         self.filter.as_ref().is_none_or(|filter| {
             let whole = format!("{}: {}", case.suite, case.name);
             whole.contains(filter)

@@ -29,6 +29,11 @@ struct Outcomes {
 }
 
 impl Touched {
+    /// Whether a step ran at all.
+    pub(super) fn has(&self, step: Span) -> bool {
+        self.0.contains_key(&step)
+    }
+
     /// Adds the trace of one exchange.
     pub(super) fn add(&mut self, trace: &[Traced], steps: &[StepMeta]) {
         for line in trace {

@@ -92,6 +92,11 @@ impl<'p> Runner<'p> {
             Ok(snapshot) => snapshot,
             Err(why) => return Some(Problem::of_case(case.span, "the files load with `given`", why)),
         };
+        self.run_on(case, snapshot)
+    }
+
+    /// Runs one case on a compiled set.
+    pub fn run_on(&mut self, case: &Case, snapshot: Arc<Snapshot>) -> Option<Problem> {
         let mut stage = self.stage(case, snapshot)?;
         for (index, exchange) in case.exchanges.iter().enumerate() {
             stage.frozen.advance(exchange.after);

@@ -4,6 +4,7 @@ mod assertions;
 mod coverage;
 mod expectations;
 mod loading;
+mod mutation;
 mod state;
 mod upstreams;
 

@@ -113,6 +113,14 @@ impl Want {
         }
     }
 
+    /// The plain value, where it is one.
+    pub fn plain(&self) -> Option<&Json> {
+        match &self.rule {
+            Rule::Is(json) => Some(json),
+            _ => None,
+        }
+    }
+
     /// Compares; whatever differs is added to `misses`.
     pub fn check(&self, got: Option<&Json>, extent: Extent, at: &str, bench: &Bench<'_>, misses: &mut Vec<Miss>) {
         match (&self.rule, got) {

@@ -113,3 +113,27 @@ tests:
     let steps = &json["failures"][0]["steps"];
     assert_eq!((&steps[1]["changed"]["tenant"], steps[2]["at_ms"].as_f64()), (&"\"t-ann\"".into(), Some(20.0)));
 }
+
+#[test]
+fn a_service_whose_access_is_never_shown_to_deny_is_warned_of() {
+    let warned = |expect: &str| {
+        let yaml = format!(
+            "users: people\nentries: {{}}\n---\nservice: one\nmatch: {{ path: /one }}\npolicy:\n  \
+             - {{ name: who, authenticate_basic: people }}\n  - respond: 204\ntests:\n  \
+             - {{ name: n, given: {{ users: {{ people: {{ ann: pw }} }} }}, request: {{}}, expect: {expect} }}\n"
+        );
+        let (parsed, cases) = loaded(&yaml);
+        let mut diags = Diagnostics::new();
+        let snapshot = compile(&parsed, &environment(), Some(cases[0].given()), None, &mut diags);
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{}", crate::source::render(&parsed.sources, &diags, false)));
+        crate::policy::testing::check_access(&snapshot, &cases, &mut diags);
+        diags.iter().map(|one| one.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("{ status: 204 }"), ["policy.access_untested"]);
+    assert_eq!(warned("{ status: 404, fault: limit_rate.exceeded }"), ["policy.access_untested"]);
+    for shown in
+        ["{ status: 401 }", "{ fault: authenticate_basic.missing }", "{ upstream: none, steps: { denied: who } }"]
+    {
+        assert_eq!(warned(shown), Vec::<&str>::new(), "{shown}");
+    }
+}

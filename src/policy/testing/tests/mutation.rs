@@ -1,0 +1,134 @@
+//! Mutation names what no test depends on, and nothing else.
+
+use super::{environment, loaded};
+use crate::policy::build::compile;
+use crate::policy::testing::{Mutation, mutate};
+use crate::source::Diagnostics;
+
+fn mutation(yaml: &str) -> (Mutation, Vec<String>, String) {
+    let (parsed, cases) = loaded(yaml);
+    let cases: Vec<_> = cases.iter().collect();
+    let mut diags = Diagnostics::new();
+    let snapshot = compile(&parsed, &environment(), None, None, &mut diags);
+    let snapshot = snapshot.unwrap_or_else(|| panic!("{}", crate::source::render(&parsed.sources, &diags, false)));
+    let mutation = mutate(&parsed, &environment(), &snapshot, &cases, true).unwrap();
+    let survivors = mutation.survivors.iter().map(|one| format!("{} {}", one.step, one.change)).collect();
+    let text = mutation.render(&parsed.sources, false);
+    (mutation, survivors, text)
+}
+
+const SERVICE: &str = r#"
+fragment: inside
+policy:
+  - restrict_ip: [10.0.0.0/8]
+---
+defaults: all
+before:
+  - set_headers: { x-a: b }
+---
+service: one
+match: { path: /one }
+policy:
+  - include: inside
+  - name: small
+    limit_size: 1KiB
+    when: request.method == "POST"
+  - if: request.query.a == "1"
+    then: [{ respond: { text: "yes" } }]
+    else:
+      - respond: { text: "no" }
+"#;
+
+#[test]
+fn changes_that_nobody_notices_are_named() {
+    let tests = r#"
+tests:
+  - { name: a, request: { path: "/one?a=1", client: { ip: 10.0.0.1 } }, expect: { status: 200 } }
+"#;
+    let (mutation, survivors, text) = mutation(&format!("{SERVICE}{}", tests.trim_start()));
+    assert_eq!(
+        survivors,
+        [
+            "restrict_ip removed",
+            "set_headers removed",
+            "include removed",
+            "small inverted",
+            "small removed",
+            "if inverted"
+        ]
+    );
+    // Without `if` or a `respond` there is a way without an answer, which does not load.
+    assert_eq!(mutation.tried, 9);
+    for part in [
+        "warning[test.survivor]: without `small` every test still passes",
+        "help: add a case that it denies",
+        "with the condition of `if` turned round",
+        "mutation: 9 changes, 3 noticed, 6 not",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn good_tests_leave_no_survivor() {
+    let tests = r#"
+tests:
+  - { name: a, request: { path: "/one?a=1", client: { ip: 10.0.0.1 } }, expect: { status: 200, text: "yes", steps: { passed: set_headers } } }
+  - { name: b, request: { path: /one, client: { ip: 10.0.0.1 } }, expect: { status: 200, text: "no" } }
+  - { name: c, request: { client: { ip: 192.0.2.1 } }, expect: { status: 403 } }
+  - { name: d, request: { method: POST, size: 2KiB, client: { ip: 10.0.0.1 } }, expect: { status: 413 } }
+  - { name: e, request: { method: PUT, size: 2KiB, client: { ip: 10.0.0.1 } }, expect: { status: 200 } }
+"#;
+    let (mutation, survivors, _) = mutation(&format!("{SERVICE}{}", tests.trim_start()));
+    assert_eq!((mutation.tried, survivors), (9, Vec::<String>::new()));
+}
+
+#[test]
+fn a_service_without_tests_notices_nothing() {
+    let (_, survivors, text) =
+        mutation("service: one\nmatch: { path: /one }\npolicy:\n  - set: { a: b }\n  - respond: 204\n");
+    assert_eq!(survivors, ["set removed", "respond removed"]);
+    assert!(text.contains("give it `tests:`"), "{text}");
+}
+
+#[test]
+fn tails_and_conditions_in_mappings_are_changed_too() {
+    let yaml = r#"
+service: one
+match: { path: /one }
+policy:
+  - if: { condition: "request.query.a == '1'" }
+    then: [{ raise: { status: 418, code: tea.pot } }]
+  - respond: 204
+on_fault:
+  - set_headers: { x-sorry: "yes" }
+finally:
+  - audit: { fields: { n: "${request.query.a ?? 'none'}" } }
+tests:
+  - { name: a, request: { path: "/one?a=1" }, expect: { status: 418, headers: { x-sorry: "yes" }, audit: { fields: { n: "1" } } } }
+  - { name: b, request: { path: /one }, expect: { status: 204 } }
+"#;
+    assert_eq!(mutation(yaml).1, Vec::<String>::new());
+    assert_eq!(mutation(&yaml.replace(", audit: { fields: { n: \"1\" } }", "")).1, ["audit removed"]);
+}
+
+#[test]
+fn steps_of_an_operators_assertion_are_changed_where_they_are_used() {
+    let yaml = r#"
+assertion: inside_only
+policy:
+  - restrict_ip: [10.0.0.0/8]
+  - restrict_ip: { deny: [10.9.0.0/16] }
+---
+service: one
+match: { path: /one }
+policy:
+  - inside_only
+  - respond: 204
+tests:
+  - { name: a, request: { client: { ip: 10.0.0.1 } }, expect: { status: 204 } }
+"#;
+    assert_eq!(mutation(yaml).1, ["restrict_ip removed", "restrict_ip removed", "inside_only removed"]);
+    let denied = "  - { name: b, request: { client: { ip: 192.0.2.1 } }, expect: { status: 403 } }\n";
+    assert_eq!(mutation(&format!("{yaml}{denied}")).1, ["restrict_ip removed"]);
+}
