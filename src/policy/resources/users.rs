@@ -63,14 +63,12 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 
 fn users(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Users> {
     let given = build.given.and_then(|given| given.users.get(&name.name));
-    let (users, ignore_case) = match given {
-        Some(given) => (given.iter().map(|(name, user)| (name.clone(), given_user(user))).collect::<Vec<_>>(), false),
-        None => {
-            let doc: UsersDoc = read(node, None, "a directory of users", build.diags)?;
-            (listed(&doc, name, build)?, doc.ignore_case)
-        }
+    let doc: UsersDoc = read(node, None, "a directory of users", build.diags)?;
+    let users = match given {
+        Some(given) => given.iter().map(|(name, user)| (name.clone(), given_user(user))).collect(),
+        None => listed(&doc, name, build)?,
     };
-    match Users::new(&name.name, ignore_case, users) {
+    match Users::new(&name.name, doc.ignore_case, users) {
         Ok(users) => Some(users),
         Err(why) => refuse(name.span, why, build),
     }

@@ -91,3 +91,25 @@ cases:
     assert_eq!(found[0], ["variables.auth.subject", "variables.auth.subjekt", "variables.tenant.id"]);
     assert_eq!(found[1], ["steps: authorize", "audit.level", "audit.fields.tenant"]);
 }
+
+#[test]
+fn given_users_are_compared_as_their_document_says() {
+    passes(
+        r#"
+users: people
+ignore_case: true
+entries: {}
+---
+service: one
+match: { path: /one }
+policy:
+  - authenticate_basic: people
+  - respond: 204
+tests:
+  - name: in capitals
+    given: { users: { people: { ann: pw-1 } } }
+    request: { basic: { ANN: pw-1 } }
+    expect: { status: 204 }
+"#,
+    );
+}
