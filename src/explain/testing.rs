@@ -16,6 +16,18 @@ pub(super) const PAGES: &[Page] = &[
         "expect: { status: 200, upstream: [{ headers: { x-tenant: acme } }] }",
     ),
     page(
+        "test.bad_path",
+        "A policy test expects a value at a JSONPath that is none (RFC 9535).",
+        "Begin it at `$`; in a list of its own each name stands behind a dot or in brackets.",
+        "expect: { json_path: { \"$.items[0].id\": 7 } }",
+    ),
+    page(
+        "test.bad_sequence",
+        "Exchanges of a policy test cannot be sent like this: never, together with nothing, or with an unclear capture.",
+        "Mend `repeat` or `together`; the message says which.",
+        "- { request: again, together: true, expect: { status: 429 } }",
+    ),
+    page(
         "policy.access_untested",
         "A service checks who may call it, and no policy test shows that it refuses anybody.",
         "Add a case whose request must be refused.",

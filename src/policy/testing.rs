@@ -23,6 +23,7 @@ mod text;
 mod transport;
 mod want;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub use self::mutate::{Mutation, Survivor, mutate};
 use self::report::CaseResult;
 pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, to_json};
 use self::runner::Runner;
+use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};
 use crate::source::{Diagnostic, Diagnostics, Node, NodeValue};
 
@@ -43,6 +45,8 @@ use crate::source::{Diagnostic, Diagnostics, Node, NodeValue};
 pub struct Options {
     /// Only cases whose `SUITE: NAME` holds this text.
     pub filter: Option<String>,
+    /// Only cases of these services.
+    pub services: Option<BTreeSet<Text>>,
     /// Real time for all cases together; those that have not begun by then do not run.
     pub budget: Option<Duration>,
     /// Raised from outside: no further case begins.
@@ -52,10 +56,12 @@ pub struct Options {
 impl Options {
     /// Whether a case is among them.
     pub fn wants(&self, case: &Case) -> bool {
-        self.filter.as_ref().is_none_or(|filter| {
-            let whole = format!("{}: {}", case.suite, case.name);
-            whole.contains(filter)
-        })
+        let of_service = self.services.as_ref().is_none_or(|services| services.contains(&case.suite));
+        of_service
+            && self.filter.as_ref().is_none_or(|filter| {
+                let whole = format!("{}: {}", case.suite, case.name);
+                whole.contains(filter)
+            })
     }
 }
 

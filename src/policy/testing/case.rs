@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value as Json;
 
 use crate::compile::resources::Resources;
 use crate::compile::scope::resolve_env;
@@ -21,6 +22,8 @@ use crate::source::{
 
 /// Exchanges of one case, repetitions counted.
 const EXCHANGES_MAX: u32 = 100_000;
+/// Exchanges that are sent at once.
+const TOGETHER_MAX: u32 = 1000;
 
 /// One case, ready to run.
 #[derive(Debug)]
@@ -55,6 +58,10 @@ pub(super) struct TestExchange {
     pub expect: Expect,
     pub after: Duration,
     pub repeat: u32,
+    /// How many are sent at once.
+    pub copies: u32,
+    /// It is sent at once with the exchange before it.
+    pub joins: bool,
     pub capture: Vec<(String, TestText)>,
     pub span: Span,
 }
@@ -93,6 +100,9 @@ struct ExchangeDoc {
     /// How often it is sent; every answer must be as expected.
     #[serde(default)]
     repeat: Option<u32>,
+    /// `true`: sent at once with the exchange before; a number: so many are sent at once.
+    #[serde(default)]
+    together: Option<Node>,
     /// Values for later texts.
     #[serde(default)]
     capture: Entries<Text>,
@@ -187,8 +197,14 @@ impl Suite<'_> {
         let mut names = Names::default();
         let exchanges = match (doc.request, doc.exchanges) {
             (Some(request), None) => {
-                let alone =
-                    ExchangeDoc { request, expect: doc.expect, after: None, repeat: None, capture: Entries::default() };
+                let alone = ExchangeDoc {
+                    request,
+                    expect: doc.expect,
+                    after: None,
+                    repeat: None,
+                    together: None,
+                    capture: Entries::default(),
+                };
                 let span = node.span();
                 vec![self.exchange(alone, span, &world, &[], &mut names, diags)?]
             }
@@ -211,6 +227,7 @@ impl Suite<'_> {
             diags.push(Diagnostic::error("test.expects_nothing", doc.name.span(), message).with_help(help));
             return None;
         }
+        names.settle();
         let (name, span) = (doc.name.as_str().to_owned(), doc.name.span());
         Some(Case { name, suite: self.name.clone(), inputs, span, world, exchanges, captured: names.captured })
     }
@@ -225,10 +242,10 @@ impl Suite<'_> {
         let mut exchanges: Vec<TestExchange> = Vec::new();
         let mut sent = 0_u32;
         for node in nodes {
-            let node = &super::later(node, "an exchange", &["together"], diags);
             let doc: ExchangeDoc = read(node, None, "an exchange", diags)?;
-            sent = sent.saturating_add(doc.repeat.unwrap_or(1));
-            exchanges.push(self.exchange(doc, node.span(), world, &exchanges, names, diags)?);
+            let exchange = self.exchange(doc, node.span(), world, &exchanges, names, diags)?;
+            sent = sent.saturating_add(exchange.repeat.saturating_mul(exchange.copies));
+            exchanges.push(exchange);
             if sent > EXCHANGES_MAX {
                 let message = format!("a case has at most {EXCHANGES_MAX} exchanges, repetitions counted");
                 diags.push(Diagnostic::error("policy.bad_value", node.span(), message));
@@ -248,6 +265,10 @@ impl Suite<'_> {
         names: &mut Names,
         diags: &mut Diagnostics,
     ) -> Option<TestExchange> {
+        let timing = Timing::read(&doc, before.is_empty(), span, diags)?;
+        if !timing.joins {
+            names.settle();
+        }
         let (request, made) = match (doc.request.as_text(), before.last()) {
             (Some("again"), Some(last)) => (last.request, None),
             (Some("again"), None) => {
@@ -273,19 +294,17 @@ impl Suite<'_> {
         names.answered = false;
         let mut captured = Vec::new();
         for (name, text) in capture.into_iter().collect::<Option<Vec<_>>>()? {
-            if names.captured.len() >= CAPTURED_MAX {
+            if names.captured.len() + names.pending.len() >= CAPTURED_MAX {
                 let message = format!("a case captures at most {CAPTURED_MAX} values");
                 diags.push(Diagnostic::error("policy.bad_value", name.span, message));
                 return None;
             }
-            if !names.captured.contains(&name.name) {
-                names.captured.push(name.name.clone());
-            }
+            names.pending.push(name.name.clone());
             captured.push((name.name, text));
         }
         let after = doc.after.map_or(Duration::ZERO, |after| after.duration);
-        let repeat = doc.repeat.unwrap_or(1);
-        Some(TestExchange { request, made, expect, after, repeat, capture: captured, span })
+        let Timing { repeat, copies, joins } = timing;
+        Some(TestExchange { request, made, expect, after, repeat, copies, joins, capture: captured, span })
     }
 
     /// What goes into a tested assertion; nothing for a service. The types are checked as at any use.
@@ -352,6 +371,49 @@ fn unknown<'k>(
     Diagnostic::error(code, span, message).with_help(help)
 }
 
+/// How often and with whom an exchange is sent.
+struct Timing {
+    repeat: u32,
+    copies: u32,
+    joins: bool,
+}
+
+impl Timing {
+    fn read(doc: &ExchangeDoc, is_first: bool, span: Span, diags: &mut Diagnostics) -> Option<Timing> {
+        let mut refuse = |span: Span, message: &str, help: &str| {
+            diags.push(Diagnostic::error("test.bad_sequence", span, message).with_help(help));
+            None
+        };
+        let (copies, joins) = match doc.together.as_ref().map(|node| (node, node.to_json())) {
+            None => (1, false),
+            Some((_, Json::Bool(true))) => (1, true),
+            Some((node, json)) => match json.as_u64().and_then(|copies| u32::try_from(copies).ok()) {
+                Some(copies @ 2..=TOGETHER_MAX) => (copies, false),
+                _ => {
+                    let message = format!("`together` is `true` or a number from 2 to {TOGETHER_MAX}");
+                    let help = "`true` sends it at once with the exchange before, a number sends so many at once";
+                    return refuse(node.span(), &message, help);
+                }
+            },
+        };
+        if doc.repeat == Some(0) {
+            return refuse(span, "`repeat: 0` sends nothing", "take the exchange out, or repeat it at least once");
+        }
+        if joins && is_first {
+            return refuse(span, "there is no exchange before this one to be sent with", "take `together` out here");
+        }
+        if joins && (doc.after.is_some() || doc.repeat.is_some()) {
+            let message = "`after` and `repeat` belong to the first of the exchanges that are sent at once";
+            return refuse(span, message, "move them there");
+        }
+        if copies > 1 && !doc.capture.0.is_empty() {
+            let message = format!("{copies} answers at once: `capture` cannot tell which of them it reads");
+            return refuse(span, &message, "send one of them as an exchange of its own, with `together: true`");
+        }
+        Some(Timing { repeat: doc.repeat.unwrap_or(1), copies, joins })
+    }
+}
+
 /// What the match rule says about a request that leaves it out. What is wrong with the rule is reported where
 /// the service is compiled.
 pub(super) fn usual(service: &ServiceDoc, environment: &Environment, world: &World) -> Usual {
@@ -371,6 +433,7 @@ pub(super) fn usual(service: &ServiceDoc, environment: &Environment, world: &Wor
             Some(host) => host.strip_prefix('*').map(|suffix| format!("any{suffix}")).unwrap_or(host),
             None => "localhost".to_owned(),
         },
+        base: environment.values.base.clone(),
         listener: listener(service, environment),
     }
 }

@@ -1,15 +1,15 @@
 //! `expect:` of a test: what must be true of an answer and of the way to it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value as Json;
+use serde_json_path::JsonPath;
 
-use crate::policy::testing::later;
 use crate::policy::testing::text::Names;
 use crate::policy::testing::want::{Form, Want};
 use crate::source::{Diagnostic, Diagnostics, Entries, Name, Node, OneOrMany, Span, Text, read};
-
-/// Keys of the contract that this version does not know yet.
-const LATER: [&str; 3] = ["json_path", "metrics", "upstream_any_order"];
 
 /// Everything that one exchange expects.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ pub(super) struct Expect {
     /// `service`, `status`, `fault`, `ended_by`, `json`, ... in the order of the documentation.
     pub single: Vec<(Single, Want)>,
     pub headers: Vec<(String, Want)>,
+    pub json_path: Vec<(Query, Want)>,
     pub upstream: Option<(Span, Upstream)>,
     pub steps: Vec<(StepWord, Name)>,
     pub variables: Vec<(Name, Want)>,
@@ -25,6 +26,25 @@ pub(super) struct Expect {
     pub audit_level: Option<Want>,
     pub audit_fields: Vec<(String, Want)>,
     pub audit_without: Vec<Want>,
+    pub metrics: Vec<WantMetric>,
+}
+
+/// A JSONPath (RFC 9535).
+#[derive(Debug)]
+pub(super) struct Query {
+    pub text: String,
+    path: JsonPath,
+    /// It names one place, not a list of them.
+    singular: bool,
+}
+
+/// A number of the process.
+#[derive(Debug)]
+pub(super) struct WantMetric {
+    pub name: String,
+    /// Labels that its series must have, among others.
+    pub labels: Vec<(String, String)>,
+    pub value: Want,
 }
 
 /// Expectations of one value.
@@ -64,11 +84,14 @@ pub(super) enum Upstream {
     None,
     One,
     List(Vec<WantCall>),
+    /// All of them, in whatever order.
+    AnyOrder(Vec<WantCall>),
 }
 
 /// One request as it must have been sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct WantCall {
+    pub span: Span,
     pub fields: Vec<(&'static str, Want)>,
     pub headers: Vec<(String, Want)>,
 }
@@ -106,17 +129,23 @@ struct ExpectDoc {
     json: Option<Node>,
     /// Members that the body's JSON must have.
     json_has: Option<Node>,
+    /// Values by JSONPath: `{ "$.items[0].id": 7 }`.
+    json_path: Entries<Node>,
     text: Option<Node>,
     /// Hexadecimal digits of the body's SHA-256.
     body_sha256: Option<Node>,
     /// `none`, `one`, or all requests in the order in which they were sent.
     upstream: Option<Node>,
+    /// The same list where the order is not told.
+    upstream_any_order: Option<Node>,
     steps: StepsDoc,
     /// Variables by their dotted names.
     variables: Entries<Node>,
     audit: AuditDoc,
     /// Outputs of a tested assertion.
     outputs: Entries<Node>,
+    /// Numbers of the process, since the case began.
+    metrics: Entries<Node>,
     /// `end`, `respond`, `redirect`, `stop` or `fault`.
     ended_by: Option<Node>,
     /// `passed`, `ended` (it answered), `denied` or `broken`.
@@ -142,6 +171,16 @@ struct AuditDoc {
     contains_none: OneOrMany<Text>,
 }
 
+/// A number with labels.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MetricDoc {
+    value: Node,
+    /// Only series with these labels count.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
 /// One request that was sent upstream.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -160,7 +199,6 @@ struct CallDoc {
 impl Expect {
     /// Reads an expectation; everything wrong with it is reported.
     pub fn read(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Expect> {
-        let node = &later(node, "expect", &LATER, diags);
         let node = &super::request::within(node, "steps", &["would_deny"], diags);
         let doc: ExpectDoc = read(node, None, "`expect`", diags)?;
         // A null body can be expected; any other key without a value would expect nothing.
@@ -211,8 +249,23 @@ impl Expect {
         ] {
             expect.steps.extend(names.into_iter().map(|name| (word, name)));
         }
-        if let Some(node) = &doc.upstream {
-            expect.upstream = Some((node.span(), upstream(node, names, diags)?));
+        expect.upstream = match (&doc.upstream, &doc.upstream_any_order) {
+            (None, None) => None,
+            (Some(node), None) => Some((node.span(), upstream(node, names, diags)?)),
+            (None, Some(node)) => Some((node.span(), Upstream::AnyOrder(calls(node, names, diags)?))),
+            (Some(_), Some(node)) => {
+                let message = "`upstream` and `upstream_any_order` exclude each other";
+                let help = "keep the one whose order is meant";
+                diags.push(Diagnostic::error("policy.bad_value", node.span(), message).with_help(help));
+                return None;
+            }
+        };
+        for (query, node) in &doc.json_path {
+            let query = Query::read(query, diags)?;
+            expect.json_path.push((query, Want::compile(node, Form::Json, names, diags)?));
+        }
+        for (name, node) in &doc.metrics {
+            expect.metrics.push(metric(name, node, names, diags)?);
         }
         Some(expect)
     }
@@ -243,15 +296,70 @@ fn upstream(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<U
         }
         None => {}
     }
+    calls(node, names, diags).map(Upstream::List)
+}
+
+fn calls(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Vec<WantCall>> {
     let one = [node.clone()];
     let calls: Vec<_> = node.as_list().unwrap_or(&one).iter().map(|node| call(node, names, diags)).collect();
-    calls.into_iter().collect::<Option<_>>().map(Upstream::List)
+    calls.into_iter().collect()
+}
+
+/// `NAME: 1`, or `NAME: { value: 1, labels: { author: ann } }`.
+fn metric(name: &Name, node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<WantMetric> {
+    let doc = match node.get("value") {
+        Some(_) => read::<MetricDoc>(node, None, "a number", diags)?,
+        None => MetricDoc { value: node.clone(), labels: BTreeMap::new() },
+    };
+    let value = Want::compile(&doc.value, Form::Json, names, diags)?;
+    Some(WantMetric { name: name.name.clone(), labels: doc.labels.into_iter().collect(), value })
+}
+
+impl Query {
+    fn read(name: &Name, diags: &mut Diagnostics) -> Option<Query> {
+        match JsonPath::parse(&name.name) {
+            Ok(path) => Some(Query { singular: is_singular(&name.name), text: name.name.clone(), path }),
+            Err(error) => {
+                let message = format!("`{}` is no JSONPath: {error}", name.name);
+                let help = "a path begins at `$`: `$.items[0].id` (RFC 9535)";
+                diags.push(Diagnostic::error("test.bad_path", name.span, message).with_help(help));
+                None
+            }
+        }
+    }
+
+    /// The one value, or all of them as a list; nothing where the one is not there.
+    pub fn of(&self, json: &Json) -> Option<Json> {
+        let found = self.path.query(json);
+        match self.singular {
+            true => found.first().cloned(),
+            false => Some(found.all().into_iter().cloned().collect()),
+        }
+    }
+}
+
+/// Whether a path has only names and indexes (RFC 9535 §2.3.5.1).
+fn is_singular(path: &str) -> bool {
+    let mut quote = None;
+    let mut before = ' ';
+    for character in path.chars() {
+        match quote {
+            Some(open) if character == open && before != '\\' => quote = None,
+            Some(_) => {}
+            None if matches!(character, '"' | '\'') => quote = Some(character),
+            None if matches!(character, '*' | '?' | ':' | ',') || (character, before) == ('.', '.') => return false,
+            None => {}
+        }
+        // A backslash that is itself escaped escapes nothing.
+        before = if (before, character) == ('\\', '\\') { ' ' } else { character };
+    }
+    true
 }
 
 fn call(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<WantCall> {
     let doc: CallDoc = read(node, None, "a request sent upstream", diags)?;
     let mut wants = |node: &Node, form| Want::compile(node, form, names, diags);
-    let mut want = WantCall::default();
+    let mut want = WantCall { span: node.span(), fields: Vec::new(), headers: Vec::new() };
     for (word, node, form) in [
         ("method", &doc.method, Form::Text),
         ("path", &doc.path, Form::Text),

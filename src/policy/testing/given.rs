@@ -21,7 +21,7 @@ const CLOCK_UNIX_S: i64 = 1_767_225_600;
 /// The seed of a test's random source unless it says otherwise.
 const SEED: u64 = 1;
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 7] = ["clients", "tokens", "providers", "kerberos", "oauth_sessions", "store", "counters"];
+const LATER: [&str; 5] = ["clients", "tokens", "providers", "kerberos", "oauth_sessions"];
 
 /// Everything that is given to one case.
 #[derive(Debug)]
@@ -50,6 +50,10 @@ struct GivenDoc {
     users: Entries<Entries<Node>>,
     /// Keys of `api_keys` documents, by name of the document.
     api_keys: Entries<Entries<Node>>,
+    /// `ok`: nothing of this version has a store that could be down.
+    store: Option<Literal>,
+    /// `ok`: counters live in memory.
+    counters: Option<Literal>,
     /// Stand-ins for upstreams, in the order in which they are tried.
     upstream: Vec<Node>,
 }
@@ -117,6 +121,8 @@ impl World {
             Some(node) => read::<GivenDoc>(&later(node, "given", &LATER, diags), None, "`given`", diags)?,
             None => GivenDoc::default(),
         };
+        works("store", doc.store.as_ref(), diags)?;
+        works("counters", doc.counters.as_ref(), diags)?;
         let mut resources = Given::default();
         resources.env.extend(doc.env.into_iter().map(|(name, value)| (name.name, value)));
         for (name, entries) in doc.lists {
@@ -159,6 +165,24 @@ impl World {
     }
 }
 
+/// `ok` or `down`; nothing can be down yet.
+fn works(key: &str, word: Option<&Literal>, diags: &mut Diagnostics) -> Option<()> {
+    let Some(word) = word else { return Some(()) };
+    let diagnostic = match word.as_str() {
+        "ok" => return Some(()),
+        "down" => {
+            let message = format!("`{key}: down` comes with a later version: nothing of this one could notice it");
+            Diagnostic::error("policy.not_supported", word.span(), message).with_help("take it out for now")
+        }
+        other => {
+            let message = format!("`{key}` is `ok` or `down`, got `{other}`");
+            Diagnostic::error("policy.bad_value", word.span(), message).with_help("write `ok`, or leave it out")
+        }
+    };
+    diags.push(diagnostic);
+    None
+}
+
 /// A stand-in for something that no document declares is a mistake, not a wish.
 fn known(kind: &str, key: &str, name: &Name, parsed: &Parsed, diags: &mut Diagnostics) -> Option<()> {
     let declared = || parsed.documents.resources.iter().filter(|doc| doc.kind.word == kind).map(|doc| &doc.name.name);
@@ -192,7 +216,8 @@ fn clock(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Timestamp
 fn user_of(name: Name, node: &Node, diags: &mut Diagnostics) -> Option<(String, GivenUser)> {
     if name.name == "down" && node.as_text() == Some("true") {
         let message = "a directory that is down comes with LDAP directories in a later version";
-        diags.push(Diagnostic::error("policy.not_supported", name.span, message));
+        let help = "a `users` document cannot be down: take it out for now";
+        diags.push(Diagnostic::error("policy.not_supported", name.span, message).with_help(help));
         return None;
     }
     let user = match node.as_text() {

@@ -88,10 +88,12 @@ impl Judge<'_> {
             let got = field(&self.seen.headers, name);
             want.check(got.as_ref(), Extent::Exact, &format!("headers.{name}"), self.bench, &mut misses);
         }
+        self.json_paths(&mut misses);
         self.upstream(&mut misses);
         self.steps(&mut misses);
         self.variables(&mut misses);
         self.audit(&mut misses);
+        self.metrics(&mut misses);
         if misses.is_empty() {
             return None;
         }
@@ -165,6 +167,40 @@ impl Judge<'_> {
                     self.call(want, call, &format!("upstream[{index}]"), misses);
                 }
             }
+            Upstream::AnyOrder(wanted) => {
+                if wanted.len() != calls.len() {
+                    let expected = format!("{} requests", wanted.len());
+                    misses.push(miss(*span, "upstream_any_order", &expected, all()));
+                }
+                let fits = |want: usize, call: usize| match (wanted.get(want), calls.get(call)) {
+                    (Some(want), Some(call)) => {
+                        let mut misses = Vec::new();
+                        self.call(want, call, "", &mut misses);
+                        misses.is_empty()
+                    }
+                    _ => false,
+                };
+                for (index, want) in
+                    unpaired(wanted.len(), calls.len(), fits).into_iter().filter_map(|at| Some((at, wanted.get(at)?)))
+                {
+                    let at = format!("upstream_any_order[{index}]");
+                    misses.push(miss(want.span, &at, "a request like this", all()));
+                }
+            }
+        }
+    }
+
+    fn json_paths(&self, misses: &mut Vec<Miss>) {
+        for (query, want) in &self.exchange.expect.json_path {
+            let got = self.seen.json().and_then(|json| query.of(json));
+            want.check(got.as_ref(), Extent::Exact, &format!("json_path {}", query.text), self.bench, misses);
+        }
+    }
+
+    fn metrics(&self, misses: &mut Vec<Miss>) {
+        for metric in &self.exchange.expect.metrics {
+            let got = number(&self.seen.metrics, &metric.name, &metric.labels).map(Json::from);
+            metric.value.check(got.as_ref(), Extent::Exact, &format!("metrics.{}", metric.name), self.bench, misses);
         }
     }
 
@@ -292,6 +328,47 @@ impl Judge<'_> {
 
 fn miss(span: Span, at: &str, expected: &str, got: String) -> Miss {
     Miss { span, at: at.to_owned(), expected: expected.to_owned(), got }
+}
+
+/// The sum of all series of a name that have some labels, in Prometheus' text format.
+fn number(metrics: &str, name: &str, labels: &[(String, String)]) -> Option<f64> {
+    let values = metrics.lines().filter_map(|line| {
+        let (series, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let has = |(label, value): &(String, String)| {
+            let pair = format!("{label}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
+            [format!("{{{pair}"), format!(",{pair}")].iter().any(|pair| series.contains(pair))
+        };
+        let is_series = series.is_empty() || series.starts_with('{');
+        (is_series && labels.iter().all(has)).then(|| value.parse::<f64>().ok())?
+    });
+    values.reduce(|sum, value| sum + value)
+}
+
+/// Indexes of the wishes that find no partner of their own, where as many as possible do (Kuhn's method).
+fn unpaired(wishes: usize, partners: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<usize> {
+    fn pair(
+        wish: usize,
+        fits: &impl Fn(usize, usize) -> bool,
+        taken: &mut [Option<usize>],
+        tried: &mut Vec<usize>,
+    ) -> bool {
+        for partner in 0..taken.len() {
+            if tried.contains(&partner) || !fits(wish, partner) {
+                continue;
+            }
+            tried.push(partner);
+            let owner = taken.get(partner).copied().flatten();
+            if owner.is_none_or(|owner| pair(owner, fits, taken, tried)) {
+                if let Some(place) = taken.get_mut(partner) {
+                    *place = Some(wish);
+                }
+                return true;
+            }
+        }
+        false
+    }
+    let mut taken = vec![None; partners];
+    (0..wishes).filter(|wish| !pair(*wish, &fits, &mut taken, &mut Vec::new())).collect()
 }
 
 /// A request in a few words.

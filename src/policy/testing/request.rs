@@ -1,6 +1,7 @@
 //! `request:` of a test: the head and body of what the client sends.
 
 use std::net::IpAddr;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
@@ -14,14 +15,14 @@ use crate::policy::testing::stand_in::fields;
 use crate::policy::testing::text::{Bench, Names, TestText, Tree};
 use crate::source::{Diagnostic, Diagnostics, Entries, Literal, Node, OneOrMany, Size, Span, Text, read};
 
-/// Largest generated body, in bytes: well above every limit that a test could want to pass.
+/// Largest generated body or file, in bytes: well above every limit that a test could want to pass.
 const GENERATED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The field in which `api_key` sends its key.
 const API_KEY_FIELD: HeaderName = HeaderName::from_static("x-api-key");
 /// The address that clients of a test have unless it says otherwise.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 3] = ["kerberos", "body_file", "login"];
+const LATER: [&str; 2] = ["kerberos", "login"];
 
 /// A request of a test.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ enum RequestBody {
     Text(TestText),
     Form(Vec<(String, TestText)>),
     Base64(TestText),
+    File(PathBuf),
     Size(u64),
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Usual {
     pub method: String,
     pub path: Option<String>,
     pub host: String,
+    /// What the names of files start from.
+    pub base: PathBuf,
     /// The listener that requests come in at.
     pub listener: crate::engine::value::Text,
 }
@@ -62,7 +66,8 @@ impl Usual {
     /// Where every request fits.
     pub fn of_anything(environment: &Environment) -> Usual {
         let listener = environment.listeners.first().cloned().unwrap_or_else(|| "main".into());
-        Usual { method: "GET".to_owned(), path: Some("/".to_owned()), host: "localhost".to_owned(), listener }
+        let (method, host) = ("GET".to_owned(), "localhost".to_owned());
+        Usual { method, path: Some("/".to_owned()), host, base: environment.values.base.clone(), listener }
     }
 }
 
@@ -94,6 +99,9 @@ struct RequestDoc {
     form: Option<Entries<OneOrMany<Text>>>,
     #[serde(default)]
     body_base64: Option<Text>,
+    /// A file with the body, relative to gateway.yaml.
+    #[serde(default)]
+    body_file: Option<Literal>,
     /// A generated body of this size.
     #[serde(default)]
     size: Option<Size>,
@@ -172,7 +180,7 @@ impl TestRequest {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
         let uri: Uri = path.parse().map_err(|error| format!("`{path}` cannot be sent as a target: {error}"))?;
         let host = HeaderValue::try_from(&host).map_err(|_| format!("`{host}` is no host"))?;
-        let (media, body) = self.body(bench)?;
+        let (media, body) = self.body(usual, bench)?;
         let mut request = http::Request::new(());
         let headers = request.headers_mut();
         headers.insert(header::HOST, host);
@@ -210,7 +218,7 @@ impl TestRequest {
         }
     }
 
-    fn body(&self, bench: &Bench<'_>) -> Result<(Option<&'static str>, Bytes), String> {
+    fn body(&self, usual: &Usual, bench: &Bench<'_>) -> Result<(Option<&'static str>, Bytes), String> {
         Ok(match &self.body {
             RequestBody::Empty => (None, Bytes::new()),
             RequestBody::Json(tree) => (Some("application/json"), tree.json(bench)?.to_string().into()),
@@ -232,11 +240,31 @@ impl TestRequest {
                 let bytes = data_encoding::BASE64.decode(text.as_bytes());
                 (None, bytes.map_err(|error| format!("`body_base64` is no base64: {error}"))?.into())
             }
+            RequestBody::File(name) => (None, file(&usual.base, name)?),
             RequestBody::Size(bytes) => {
                 (Some("application/octet-stream"), vec![b'x'; usize::try_from(*bytes).unwrap_or(usize::MAX)].into())
             }
         })
     }
+}
+
+/// The bytes of a file below a folder; a link must not lead out of it.
+fn file(base: &Path, name: &Path) -> Result<Bytes, String> {
+    let problem = |why: String| format!("`{}`: {why}", name.display());
+    let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+    let (folder, path) = (base.canonicalize(), base.join(name).canonicalize());
+    let (folder, path) = match (folder, path) {
+        (Ok(folder), Ok(path)) => (folder, path),
+        (Err(error), _) | (_, Err(error)) => return Err(problem(error.to_string())),
+    };
+    if !path.starts_with(&folder) {
+        return Err(problem("leads out of the folder of gateway.yaml".into()));
+    }
+    let size = std::fs::metadata(&path).map_err(|error| problem(error.to_string()))?.len();
+    if size > GENERATED_BYTES_MAX {
+        return Err(problem(format!("has {size} bytes, at most {GENERATED_BYTES_MAX} are sent")));
+    }
+    std::fs::read(&path).map(Bytes::from).map_err(|error| problem(error.to_string()))
 }
 
 fn field(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {
@@ -246,10 +274,16 @@ fn field(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {
 }
 
 fn body(doc: &RequestDoc, span: Span, names: &mut Names, diags: &mut Diagnostics) -> Option<RequestBody> {
-    let forms =
-        [doc.json.is_some(), doc.text.is_some(), doc.form.is_some(), doc.body_base64.is_some(), doc.size.is_some()];
+    let forms = [
+        doc.json.is_some(),
+        doc.text.is_some(),
+        doc.form.is_some(),
+        doc.body_base64.is_some(),
+        doc.body_file.is_some(),
+        doc.size.is_some(),
+    ];
     if forms.iter().filter(|given| **given).count() > 1 {
-        let message = "a request has one body: `json`, `text`, `form`, `body_base64` or `size`";
+        let message = "a request has one body: `json`, `text`, `form`, `body_base64`, `body_file` or `size`";
         diags.push(Diagnostic::error("policy.bad_value", span, message));
         return None;
     }
@@ -261,6 +295,16 @@ fn body(doc: &RequestDoc, span: Span, names: &mut Names, diags: &mut Diagnostics
     }
     if let Some(text) = &doc.body_base64 {
         return TestText::compile(&text.0, names, diags).map(RequestBody::Base64);
+    }
+    if let Some(name) = &doc.body_file {
+        let path = PathBuf::from(name.as_str());
+        if path.as_os_str().is_empty() || path.components().any(|part| !matches!(part, Component::Normal(_))) {
+            let message = format!("`{}` does not lie below the folder of gateway.yaml", name.as_str());
+            let help = "write its name from there: `body_file: bodies/order.json`";
+            diags.push(Diagnostic::error("policy.bad_value", name.span(), message).with_help(help));
+            return None;
+        }
+        return Some(RequestBody::File(path));
     }
     if let Some(pairs) = &doc.form {
         let mut form = Vec::new();

@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,13 +101,19 @@ impl<'p> Runner<'p> {
     /// Runs one case on a compiled set.
     pub fn run_on(&mut self, case: &Case, snapshot: Arc<Snapshot>) -> Option<Problem> {
         let mut stage = self.stage(case, snapshot)?;
-        for (index, exchange) in case.exchanges.iter().enumerate() {
-            stage.frozen.advance(exchange.after);
-            for _ in 0..exchange.repeat {
-                if let Some(problem) = self.exchange(&mut stage, exchange) {
-                    return Some(problem.in_exchange(index, case.exchanges.len()));
+        let mut at = 0;
+        while let Some(first) = case.exchanges.get(at) {
+            let joined = case.exchanges.iter().skip(at + 1).take_while(|exchange| exchange.joins).count();
+            let group = case.exchanges.iter().enumerate().skip(at).take(1 + joined);
+            let group: Vec<(usize, &TestExchange)> =
+                group.flat_map(|one| std::iter::repeat_n(one, one.1.copies as usize)).collect();
+            stage.frozen.advance(first.after);
+            for _ in 0..first.repeat {
+                if let Some(problem) = self.exchange(&mut stage, &group) {
+                    return Some(problem);
                 }
             }
+            at += 1 + joined;
         }
         unused(case, &stage.stand_ins)
     }
@@ -158,35 +167,101 @@ impl<'p> Runner<'p> {
         })
     }
 
-    fn exchange(&mut self, stage: &mut Stage<'_>, exchange: &TestExchange) -> Option<Problem> {
-        let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
-        let (parts, body) = match request.make(&stage.usual, &stage.bench(None)) {
-            Ok(made) => made,
-            Err(why) => return Some(Problem::of_case(request.span, "a request that can be sent", why)),
-        };
-        let client = stage.client(request.ip, request.peer);
-        let sending = send(&stage.worker, client, parts, body, exchange, stage.case);
-        let seen = self.runtime.block_on(async { tokio::time::timeout(EXCHANGE_TIME_MAX, sending).await });
-        let Ok(mut seen) = seen else {
-            let got = format!("the exchange still waits after {} real seconds", EXCHANGE_TIME_MAX.as_secs());
-            return Some(Problem::of_case(exchange.span, "an exchange that ends", got));
-        };
-        seen.calls = stage.stand_ins.take_sent();
-        if let Records::Kept(kept) = &stage.worker.records {
-            seen.record = kept.borrow_mut().pop();
-        }
-        self.touched.add(&seen.trace, &seen.compiled().steps);
-        seen.at = Duration::from_nanos(stage.worker.clock.mono_ns());
-        let judge = Judge { case: stage.case, exchange, seen: &seen, bench: &stage.bench(Some(&seen)) };
-        let problem = judge.problem(stage.stand_ins.take_broken());
-        let captured = if problem.is_none() { capture(stage, exchange, &seen) } else { Ok(Vec::new()) };
-        match captured {
-            Ok(captured) => {
-                stage.captured.extend(captured);
-                problem
+    /// Sends one request, or several at once, and judges what came of them.
+    fn exchange(&mut self, stage: &mut Stage<'_>, group: &[(usize, &TestExchange)]) -> Option<Problem> {
+        let of = stage.case.exchanges.len();
+        let mut made = Vec::with_capacity(group.len());
+        for (index, exchange) in group {
+            let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
+            match request.make(&stage.usual, &stage.bench(None)) {
+                Ok((parts, body)) => made.push((stage.client(request.ip, request.peer), parts, body)),
+                Err(why) => {
+                    let problem = Problem::of_case(request.span, "a request that can be sent", why);
+                    return Some(problem.in_exchange(*index, of));
+                }
             }
-            Err(problem) => Some(*problem),
         }
+        let Some(all) = self.send(stage, group, made) else {
+            let got = format!("the exchange still waits after {} real seconds", EXCHANGE_TIME_MAX.as_secs());
+            let (index, exchange) = group.first()?;
+            return Some(Problem::of_case(exchange.span, "an exchange that ends", got).in_exchange(*index, of));
+        };
+        let counts = group.iter().any(|(_, exchange)| !exchange.expect.metrics.is_empty());
+        let metrics = if counts { stage.worker.shared.metrics.render() } else { String::new() };
+        let mut broken = stage.stand_ins.take_broken();
+        let mut captured = Vec::new();
+        for (sender, ((index, exchange), mut seen)) in group.iter().zip(all).enumerate() {
+            seen.calls = stage.stand_ins.sent_by(sender);
+            seen.metrics.clone_from(&metrics);
+            self.touched.add(&seen.trace, &seen.compiled().steps);
+            let judge = Judge { case: stage.case, exchange, seen: &seen, bench: &stage.bench(Some(&seen)) };
+            let problem = match judge.problem(std::mem::take(&mut broken)) {
+                Some(problem) => Some(problem),
+                None => match capture(stage, exchange, &seen) {
+                    Ok(values) => {
+                        captured.extend(values);
+                        None
+                    }
+                    Err(problem) => Some(*problem),
+                },
+            };
+            if let Some(problem) = problem {
+                return Some(problem.in_exchange(*index, of));
+            }
+        }
+        stage.captured.extend(captured);
+        None
+    }
+
+    /// Sends requests at once. Where all that are left wait for the test's clock, it moves on. `None` where one hangs.
+    fn send(&self, stage: &Stage<'_>, group: &[(usize, &TestExchange)], made: Vec<Made>) -> Option<Vec<Seen>> {
+        let stand_ins = &stage.stand_ins;
+        stand_ins.begin(group.len());
+        let sending = made.into_iter().zip(group).map(|((client, parts, body), (_, exchange))| {
+            Sending::Running(Box::pin(send(&stage.worker, client, parts, body, exchange, stage.case)))
+        });
+        let mut sending: Vec<Sending<'_>> = sending.collect();
+        let all = poll_fn(|cx| {
+            loop {
+                let mut left = 0;
+                for (sender, one) in sending.iter_mut().enumerate() {
+                    stand_ins.go_on(sender);
+                    left += usize::from(!one.is_done(cx));
+                }
+                if left == 0 {
+                    return Poll::Ready(());
+                }
+                if !stand_ins.let_time_pass(left) {
+                    return Poll::Pending;
+                }
+            }
+        });
+        self.runtime.block_on(async { tokio::time::timeout(EXCHANGE_TIME_MAX, all).await }).ok()?;
+        let seen = sending.into_iter().filter_map(|one| match one {
+            Sending::Done(seen) => Some(*seen),
+            Sending::Running(_) => None,
+        });
+        Some(seen.collect())
+    }
+}
+
+/// A request that is ready to go.
+type Made = (Client, http::request::Parts, Bytes);
+
+/// One of the exchanges that are sent at once.
+enum Sending<'s> {
+    Running(Pin<Box<dyn Future<Output = Seen> + 's>>),
+    Done(Box<Seen>),
+}
+
+impl Sending<'_> {
+    fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Sending::Running(running) = self
+            && let Poll::Ready(seen) = running.as_mut().poll(cx)
+        {
+            *self = Sending::Done(Box::new(seen));
+        }
+        matches!(self, Sending::Done(_))
     }
 }
 
@@ -229,7 +304,7 @@ async fn send(
         (Some(fault), _) => fault.kind.word(),
         (None, EndedBy::End | EndedBy::Stop) => "passed",
         // What ends the pipeline behind a tested assertion that has passed is the runner's.
-        (None, _) if case.inputs.is_some() && has_passed(&x, &trace.borrow(), &case.suite) => "passed",
+        (None, _) if case.inputs.is_some() && has_passed(&x, &trace.borrow().lines, &case.suite) => "passed",
         (None, _) => "ended",
     };
     let names = exchange.expect.variables.iter().map(|(name, _)| name.name.clone());
@@ -242,6 +317,9 @@ async fn send(
     (seen.service, seen.fault, seen.variables) = (service, fault, variables);
     (seen.ended_by, seen.verdict) = (ended_by, verdict);
     seen.trace = trace.take().lines;
+    if let Records::Kept(kept) = &worker.records {
+        seen.record = kept.borrow_mut().pop(); // nothing has waited since the exchange was recorded
+    }
     seen
 }
 

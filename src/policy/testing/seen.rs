@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -35,8 +34,8 @@ pub(super) struct Seen {
     /// `None` for a name that no step sets.
     pub variables: Vec<Option<Option<Json>>>,
     pub record: Option<Record>,
-    /// Virtual time since the case began.
-    pub at: Duration,
+    /// All numbers of the process in Prometheus' text format.
+    pub metrics: String,
     json: OnceCell<Option<Json>>,
 }
 
@@ -77,7 +76,7 @@ impl Seen {
             trace: Vec::new(),
             variables: Vec::new(),
             record: None,
-            at: Duration::ZERO,
+            metrics: String::new(),
             json: OnceCell::new(),
         }
     }

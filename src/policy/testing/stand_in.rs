@@ -119,6 +119,14 @@ impl StandIn {
         names: &mut Names,
         diags: &mut Diagnostics,
     ) -> Option<StandIn> {
+        let fail =
+            node.get("answer").and_then(|answer| answer.get("fail")).filter(|fail| fail.as_text() == Some("tls"));
+        if let Some(fail) = fail {
+            let message = "`fail: tls` comes with TLS to upstreams in a later version";
+            let diagnostic = Diagnostic::error("policy.not_supported", fail.span(), message);
+            diags.push(diagnostic.with_help("write `fail: refused` for now"));
+            return None;
+        }
         let doc: StandInDoc = read(node, None, "a stand-in for an upstream", diags)?;
         let rule = rule(doc.rule, parsed, names, diags);
         let answer = answer(doc.answer, node.span(), names, diags);

@@ -5,6 +5,7 @@ mod coverage;
 mod expectations;
 mod loading;
 mod mutation;
+mod sequences;
 mod state;
 mod upstreams;
 
@@ -70,6 +71,8 @@ tests:
     let ran = |options: Options| run(&parsed, &environment(), &cases, &options).unwrap();
     let filtered = ran(Options { filter: Some("one: sec".into()), ..Options::default() });
     assert_eq!((filtered.passed, filtered.skipped), (1, 0));
+    let of = |name: &str| Options { services: Some([name.into()].into()), ..Options::default() };
+    assert_eq!((ran(of("one")).passed, ran(of("other")).passed), (2, 0));
     let stop = Arc::new(AtomicBool::new(true));
     let stopped = ran(Options { stop: Some(stop), ..Options::default() });
     assert_eq!((stopped.passed, stopped.skipped, stopped.is_good()), (0, 2, false));

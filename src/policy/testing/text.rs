@@ -24,6 +24,8 @@ pub(super) const CAPTURED_MAX: usize = 1024;
 pub(super) struct Names {
     /// Captured by the exchanges before this text, in the order of their slots.
     pub captured: Vec<String>,
+    /// Captured by exchanges that go out together with the one at hand: known once they have all been answered.
+    pub pending: Vec<String>,
     /// The text is a `capture`: it reads the answer.
     pub answered: bool,
 }
@@ -52,6 +54,17 @@ pub(super) struct Bench<'b> {
     pub answer: Option<&'b Seen>,
     pub now: jiff::Timestamp,
     pub random: &'b Random,
+}
+
+impl Names {
+    /// All exchanges so far have been answered.
+    pub fn settle(&mut self) {
+        for name in std::mem::take(&mut self.pending) {
+            if !self.captured.contains(&name) {
+                self.captured.push(name);
+            }
+        }
+    }
 }
 
 impl TestText {

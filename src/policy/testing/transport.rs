@@ -3,12 +3,13 @@
 //! Retries and timeouts follow the call's own rules, on the frozen clock. Balance, ejection and the retry
 //! budget take no part: they belong to many calls, not to one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, ready};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +34,15 @@ pub(super) struct StandIns {
     frozen: Rc<Frozen>,
     clock: Clock,
     random: Random,
-    sent: RefCell<Vec<SentCall>>,
+    sent: RefCell<Vec<(usize, SentCall)>>,
+    /// Which of the exchanges that are sent at once is at work.
+    sender: Cell<usize>,
+    /// Several exchanges share the clock: it moves on when all of them wait for it.
+    shared: Cell<bool>,
+    /// Moments that calls wait for, in monotonic nanoseconds.
+    awaited: RefCell<Vec<u64>>,
+    /// Waits until this moment are over.
+    released: Cell<Option<u64>>,
     /// Answers that could not be made: the stand-in and why.
     broken: RefCell<Vec<(usize, String)>>,
 }
@@ -71,13 +80,53 @@ impl StandIns {
             frozen,
             random: Random::seeded(seed),
             sent: RefCell::default(),
+            sender: Cell::new(0),
+            shared: Cell::new(false),
+            awaited: RefCell::default(),
+            released: Cell::new(None),
             broken: RefCell::default(),
         }
     }
 
-    /// What was sent since the last time somebody asked.
-    pub fn take_sent(&self) -> Vec<SentCall> {
-        self.sent.take()
+    /// Exchanges begin, so many at once.
+    pub fn begin(&self, exchanges: usize) {
+        self.shared.set(exchanges > 1);
+        self.released.set(None);
+        self.awaited.borrow_mut().clear();
+        self.sent.borrow_mut().clear();
+    }
+
+    /// Says which of them goes on now.
+    pub fn go_on(&self, sender: usize) {
+        self.sender.set(sender);
+    }
+
+    /// Moves the clock to the next moment that somebody waits for, where all that are left do.
+    pub fn let_time_pass(&self, left: usize) -> bool {
+        let awaited = self.awaited.borrow();
+        let Some(next) = awaited.iter().min().filter(|_| awaited.len() >= left) else { return false };
+        self.frozen.advance(Duration::from_nanos(next.saturating_sub(self.clock.mono_ns())));
+        self.released.set(Some(*next));
+        true
+    }
+
+    /// Waits on the test's clock.
+    async fn pass(&self, time: Duration) {
+        if !self.shared.get() {
+            return self.frozen.advance(time);
+        }
+        let until = self.clock.mono_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.awaited.borrow_mut().push(until);
+        poll_fn(|_| if self.released.get() >= Some(until) { Poll::Ready(()) } else { Poll::Pending }).await;
+        let mut awaited = self.awaited.borrow_mut();
+        if let Some(at) = awaited.iter().position(|moment| *moment == until) {
+            awaited.swap_remove(at);
+        }
+    }
+
+    /// What one of the exchanges has sent.
+    pub fn sent_by(&self, sender: usize) -> Vec<SentCall> {
+        self.sent.borrow().iter().filter(|(by, _)| *by == sender).map(|(_, call)| call.clone()).collect()
     }
 
     /// Answers that could not be made.
@@ -90,7 +139,7 @@ impl StandIns {
         self.used.borrow().clone()
     }
 
-    fn run(&self, mut call: Call) -> Result<Answer, SendError> {
+    async fn run(&self, mut call: Call) -> Result<Answer, SendError> {
         let body = call.body.held().cloned().ok_or(SendError::RequestBody(BodyFault::Gone))?;
         let mut headers = std::mem::take(&mut call.headers);
         for name in [header::CONNECTION, header::UPGRADE, header::EXPECT, header::TRANSFER_ENCODING] {
@@ -106,7 +155,7 @@ impl StandIns {
         loop {
             let origin = origin(&call.destination, number).ok_or(SendError::NoTarget)?;
             sending.headers.insert(header::HOST, host(&call, &origin));
-            let result = self.attempt(&sending, &origin, number);
+            let result = self.attempt(&sending, &origin, number).await;
             if number >= call.retry.attempts || !again(call.retry.on, &result, repeatable) {
                 return result.map_err(|failed| failed.error);
             }
@@ -114,7 +163,7 @@ impl StandIns {
             if pause >= self.left(&sending) {
                 return Err(SendError::TimeoutTotal);
             }
-            self.frozen.advance(pause);
+            self.pass(pause).await;
             number += 1;
         }
     }
@@ -125,7 +174,7 @@ impl StandIns {
         sending.call.timeouts.total.saturating_sub(elapsed)
     }
 
-    fn attempt(&self, sending: &Sending<'_>, origin: &Origin, number: u32) -> Result<Answer, Failed> {
+    async fn attempt(&self, sending: &Sending<'_>, origin: &Origin, number: u32) -> Result<Answer, Failed> {
         let Sending { call, headers, body, .. } = sending;
         let mut sent = SentCall {
             method: call.method.to_string(),
@@ -139,12 +188,12 @@ impl StandIns {
             Bench { captured: &nothing, order: &[], answer: None, now: self.clock.wall(), random: &self.random };
         let found = self.take(&call.destination, &sent, &bench);
         sent.unexpected = found.is_none();
-        self.sent.borrow_mut().push(sent);
+        self.sent.borrow_mut().push((self.sender.get(), sent));
         let Some((at, stand_in)) = found else {
             let error = SendError::Connect("no stand-in of the test takes this request".to_owned());
             return Err(Failed { error, how: How::Final });
         };
-        self.wait(sending, stand_in)?;
+        self.wait(sending, stand_in).await?;
         let (status, mut headers, body) = stand_in.answer.make(&bench).map_err(|why| {
             self.broken.borrow_mut().push((at, why));
             Failed { error: SendError::BadAnswer("could not be made".to_owned()), how: How::Final }
@@ -178,16 +227,16 @@ impl StandIns {
     }
 
     /// Lets the stand-in's time pass, or fails as it says.
-    fn wait(&self, sending: &Sending<'_>, stand_in: &StandIn) -> Result<(), Failed> {
+    async fn wait(&self, sending: &Sending<'_>, stand_in: &StandIn) -> Result<(), Failed> {
         let left = self.left(sending);
         let first_byte = sending.call.timeouts.first_byte;
         let fail = stand_in.answer.fail;
         if fail == Some(Fail::Timeout) || stand_in.answer.delay > left.min(first_byte) {
-            self.frozen.advance(left.min(first_byte));
+            self.pass(left.min(first_byte)).await;
             let error = if left < first_byte { SendError::TimeoutTotal } else { SendError::TimeoutFirstByte };
             return Err(Failed { error, how: How::Final });
         }
-        self.frozen.advance(stand_in.answer.delay);
+        self.pass(stand_in.answer.delay).await;
         let failed = |error, how| Err(Failed { error, how });
         match fail {
             None | Some(Fail::Timeout) => Ok(()),
@@ -247,6 +296,6 @@ fn again(on: RetryOn, result: &Result<Answer, Failed>, repeatable: bool) -> bool
 
 impl GivenTransport for StandIns {
     fn send<'a>(&'a self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + 'a>> {
-        Box::pin(ready(self.run(call)))
+        Box::pin(self.run(call))
     }
 }
