@@ -3,6 +3,7 @@
 //! The whole file set is one unit: any error keeps the snapshot that serves, and says so in the log, the
 //! numbers and the admin interface. It restarts nothing and never looks at what requests do.
 
+mod follow;
 pub mod kept;
 mod load;
 mod settle;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use follow::Follow;
 pub use load::{Document, Refused, Set, load};
 pub use start::{First, first};
 pub use status::{Outcome, Report, Status};

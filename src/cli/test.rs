@@ -1,5 +1,7 @@
 //! `gatewright test`: runs the policies' own tests, on the engine that serves and without a socket.
 
+mod watch;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -33,12 +35,20 @@ pub(super) struct TestArguments {
     /// changes.
     #[arg(long)]
     mutate: bool,
+    /// Runs again whenever the files change, until it is interrupted or its input ends.
+    #[arg(long)]
+    watch: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn test(arguments: &TestArguments) -> u8 {
+    if arguments.watch { watch::watch(arguments) } else { once(arguments) }
+}
+
+/// Loads the files as they are now, runs and reports.
+fn once(arguments: &TestArguments) -> u8 {
     let loaded = match load(arguments) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -121,7 +131,13 @@ fn conclude(arguments: &TestArguments, loaded: &Loaded, report: &Report, mutatio
         }
         say(&format!("{json}\n"));
     } else {
-        say(&testing::render(report, sources, color));
+        // Who watches wants to see what is wrong.
+        let brief = arguments.watch;
+        say(&if brief {
+            testing::render_brief(report, sources, color)
+        } else {
+            testing::render(report, sources, color)
+        });
         if let Some(mutation) = mutation {
             say(&format!("\n{}", mutation.render(sources, color)));
         }

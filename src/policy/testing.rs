@@ -34,7 +34,7 @@ pub use self::coverage::{Coverage, FileCoverage, Touched, Untested};
 pub use self::judge::TraceLine;
 pub use self::mutate::{Mutation, Survivor, mutate};
 use self::report::CaseResult;
-pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, to_json};
+pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, render_brief, to_json};
 use self::runner::Runner;
 use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};

@@ -11,4 +11,5 @@ mod process;
 mod readme;
 mod reload_storm;
 mod steps;
+mod testing;
 mod tidy;

@@ -169,8 +169,20 @@ pub fn render(report: &Report, sources: &Sources, color: bool) -> String {
         let all = suite.passed + suite.failed + suite.skipped;
         let _ = writeln!(out, "{word}  {}  {}/{all}  {}", suite.name, suite.passed, paint.dim(&suite.file));
     }
+    write_rest(report, sources, paint, &mut out);
+    out
+}
+
+/// The report without its list of suites.
+pub fn render_brief(report: &Report, sources: &Sources, color: bool) -> String {
+    let mut out = String::new();
+    write_rest(report, sources, Paint(color), &mut out);
+    out
+}
+
+fn write_rest(report: &Report, sources: &Sources, paint: Paint, out: &mut String) {
     for failure in &report.failed {
-        write_failure(failure, sources, paint, &mut out);
+        write_failure(failure, sources, paint, out);
     }
     let mut counts = vec![format!("{} passed", report.passed), format!("{} failed", report.failed.len())];
     if report.skipped > 0 {
@@ -178,7 +190,6 @@ pub fn render(report: &Report, sources: &Sources, color: bool) -> String {
     }
     let took = report.took.as_secs_f64();
     let _ = writeln!(out, "\n{} in {took:.2} s", counts.join(", "));
-    out
 }
 
 fn write_failure(failure: &Failure, sources: &Sources, paint: Paint, out: &mut String) {

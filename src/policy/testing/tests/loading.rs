@@ -18,9 +18,55 @@ tests:
     ))
 }
 
+const GOOD: &str = "request: { path: /one/1 }, expect: { status: 204 }";
+
+/// Each case gives exactly this code, or none.
+fn check(table: &[(String, &'static str)]) {
+    for (written, code) in table {
+        let expected: Vec<&str> = if code.is_empty() { Vec::new() } else { vec![code] };
+        assert_eq!(case(written), expected, "{written}");
+    }
+}
+
+#[test]
+fn sequences_that_cannot_be_sent_are_load_errors() {
+    let good = GOOD;
+    check(&[
+        (format!("exchanges: [{{ {good}, together: 2 }}]"), ""),
+        (format!("exchanges: [{{ {good}, together: 1 }}]"), "test.bad_sequence"),
+        (format!("exchanges: [{{ {good}, together: 1000000 }}]"), "test.bad_sequence"),
+        (format!("exchanges: [{{ {good}, together: false }}]"), "test.bad_sequence"),
+        (format!("exchanges: [{{ {good}, together: true }}]"), "test.bad_sequence"),
+        (format!("exchanges: [{{ {good}, repeat: 0 }}]"), "test.bad_sequence"),
+        (format!("exchanges: [{{ {good}, repeat: 1000000 }}]"), "policy.bad_value"),
+        (format!("exchanges: [{{ {good}, repeat: 1000, together: 1000 }}]"), "policy.bad_value"),
+        (format!("exchanges: [{{ {good} }}, {{ {good}, together: true, after: 1s }}]"), "test.bad_sequence"),
+        (
+            format!("exchanges: [{{ {good}, together: 2, capture: {{ a: '${{response.text}}' }} }}]"),
+            "test.bad_sequence",
+        ),
+        (format!("exchanges: [{{ {good}, capture: {{ a: '${{captured.a}}' }} }}]"), "expr.unknown_variable"),
+        (
+            format!(
+                "exchanges: [{{ {good}, capture: {{ a: '${{response.status}}' }} }}, \
+                 {{ request: {{ path: '/one/${{captured.a}}' }}, expect: {{ status: 204 }}, together: true }}]"
+            ),
+            "expr.unknown_variable",
+        ),
+    ]);
+}
+
+#[test]
+fn two_mistakes_are_both_reported() {
+    let yaml = "service: one\nmatch: { path: /one }\npolicy: [{ respond: 204 }]\ntests:\n  \
+                - { name: a, request: { pth: /one }, expect: { status: 204 } }\n  \
+                - { name: b, request: {}, expect: { status: 204, text: { matches: '(' } } }\n";
+    assert_eq!(codes(yaml), ["policy.unknown_key", "test.bad_matcher"]);
+}
+
 #[test]
 fn mistakes_are_load_errors() {
-    let good = "request: { path: /one/1 }, expect: { status: 204 }";
+    let good = GOOD;
     let table = [
         (good.to_owned(), ""),
         ("request: { path: /one/1 }".into(), "test.expects_nothing"),
@@ -56,27 +102,6 @@ fn mistakes_are_load_errors() {
         ("request: { path: /one/1 }, expect: { status: 204, text: { typ: x } }".into(), "test.bad_matcher"),
         ("request: { path: /one/1 }, expect: { status: 204, text: { type: x } }".into(), "test.bad_matcher"),
         ("exchanges: [{ request: again, expect: { status: 204 } }]".into(), "policy.bad_value"),
-        (format!("exchanges: [{{ {good}, together: 2 }}]"), ""),
-        (format!("exchanges: [{{ {good}, together: 1 }}]"), "test.bad_sequence"),
-        (format!("exchanges: [{{ {good}, together: 1000000 }}]"), "test.bad_sequence"),
-        (format!("exchanges: [{{ {good}, together: false }}]"), "test.bad_sequence"),
-        (format!("exchanges: [{{ {good}, together: true }}]"), "test.bad_sequence"),
-        (format!("exchanges: [{{ {good}, repeat: 0 }}]"), "test.bad_sequence"),
-        (format!("exchanges: [{{ {good}, repeat: 1000000 }}]"), "policy.bad_value"),
-        (format!("exchanges: [{{ {good}, repeat: 1000, together: 1000 }}]"), "policy.bad_value"),
-        (format!("exchanges: [{{ {good} }}, {{ {good}, together: true, after: 1s }}]"), "test.bad_sequence"),
-        (
-            format!("exchanges: [{{ {good}, together: 2, capture: {{ a: '${{response.text}}' }} }}]"),
-            "test.bad_sequence",
-        ),
-        (format!("exchanges: [{{ {good}, capture: {{ a: '${{captured.a}}' }} }}]"), "expr.unknown_variable"),
-        (
-            format!(
-                "exchanges: [{{ {good}, capture: {{ a: '${{response.status}}' }} }}, \
-                 {{ request: {{ path: '/one/${{captured.a}}' }}, expect: {{ status: 204 }}, together: true }}]"
-            ),
-            "expr.unknown_variable",
-        ),
         (format!("{good}, given: {{ tokens: {{}} }}"), "policy.not_supported"),
         (format!("{good}, given: {{ store: ok, counters: ok }}"), ""),
         (format!("{good}, given: {{ store: down }}"), "policy.not_supported"),
@@ -90,10 +115,7 @@ fn mistakes_are_load_errors() {
         (format!("{good}, given: {{ upstream: [{{ answer: {{ fail: tls }} }}] }}"), "policy.not_supported"),
         (format!("{good}, given: {{ upstream: [{{ answer: {{ json: 1, text: x }} }}] }}"), "policy.bad_value"),
     ];
-    for (written, code) in table {
-        let expected: Vec<&str> = if code.is_empty() { Vec::new() } else { vec![code] };
-        assert_eq!(case(&written), expected, "{written}");
-    }
+    check(&table);
     assert_eq!(codes("tests: nobody\ncases: []\n"), ["policy.unknown_name"]);
 }
 
