@@ -179,7 +179,10 @@ impl Suite<'_> {
     fn cases(&self, shared: Option<&Node>, list: &Node, cases: &mut Vec<Case>, diags: &mut Diagnostics) {
         let Some(items) = list.as_list() else {
             let message = format!("expected a list of cases, got {}", list.kind());
-            diags.push(Diagnostic::error("policy.wrong_type", list.span(), message));
+            diags.push(
+                Diagnostic::error("policy.wrong_type", list.span(), message)
+                    .with_help("write each case on a line of its own, beginning with `- `"),
+            );
             return;
         };
         cases.extend(items.iter().filter_map(|node| self.case(shared, node, diags)));
@@ -211,7 +214,10 @@ impl Suite<'_> {
             (None, Some(nodes)) if doc.expect.is_none() => self.exchanges(&nodes, &world, &mut names, diags)?,
             _ => {
                 let message = "a case has `request` and `expect`, or `exchanges`, each of which has both";
-                diags.push(Diagnostic::error("test.no_request", doc.name.span(), message));
+                diags.push(
+                    Diagnostic::error("test.no_request", doc.name.span(), message)
+                        .with_help("write `request: {}` for a request that is as the match rule says"),
+                );
                 return None;
             }
         };
@@ -248,7 +254,10 @@ impl Suite<'_> {
             exchanges.push(exchange);
             if sent > EXCHANGES_MAX {
                 let message = format!("a case has at most {EXCHANGES_MAX} exchanges, repetitions counted");
-                diags.push(Diagnostic::error("policy.bad_value", node.span(), message));
+                diags.push(
+                    Diagnostic::error("policy.bad_value", node.span(), message)
+                        .with_help("repeat it less often; a limit can be tested with a smaller one"),
+                );
                 return None;
             }
         }
@@ -273,7 +282,10 @@ impl Suite<'_> {
             (Some("again"), Some(last)) => (last.request, None),
             (Some("again"), None) => {
                 let message = "`again` sends the request before once more, and there is none";
-                diags.push(Diagnostic::error("policy.bad_value", doc.request.span(), message));
+                diags.push(
+                    Diagnostic::error("policy.bad_value", doc.request.span(), message)
+                        .with_help("write the first request out"),
+                );
                 return None;
             }
             _ => (before.len(), Some(TestRequest::read(&doc.request, world, self.needs_path(), names, diags)?)),
@@ -296,7 +308,7 @@ impl Suite<'_> {
         for (name, text) in capture.into_iter().collect::<Option<Vec<_>>>()? {
             if names.captured.len() + names.pending.len() >= CAPTURED_MAX {
                 let message = format!("a case captures at most {CAPTURED_MAX} values");
-                diags.push(Diagnostic::error("policy.bad_value", name.span, message));
+                diags.push(Diagnostic::error("policy.bad_value", name.span, message).with_help("split the case"));
                 return None;
             }
             names.pending.push(name.name.clone());

@@ -205,7 +205,10 @@ impl Expect {
         for entry in node.as_map().unwrap_or_default() {
             if entry.value.is_null() && entry.key != Single::Json.word() {
                 let message = format!("`{}` has no value, so that nothing is expected", entry.key);
-                diags.push(Diagnostic::error("policy.wrong_type", entry.key_span, message));
+                diags.push(
+                    Diagnostic::error("policy.wrong_type", entry.key_span, message)
+                        .with_help("write what it must be, or take it out"),
+                );
                 return None;
             }
         }
@@ -291,7 +294,10 @@ fn upstream(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<U
         Some("one") => return Some(Upstream::One),
         Some(other) => {
             let message = format!("expected `none`, `one` or a list of requests, got `{other}`");
-            diags.push(Diagnostic::error("policy.bad_value", node.span(), message));
+            diags.push(
+                Diagnostic::error("policy.bad_value", node.span(), message)
+                    .with_help("write `upstream: none`, or what must be sent: `upstream: [{ path: /v2/orders/7 }]`"),
+            );
             return None;
         }
         None => {}

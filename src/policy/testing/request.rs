@@ -284,7 +284,7 @@ fn body(doc: &RequestDoc, span: Span, names: &mut Names, diags: &mut Diagnostics
     ];
     if forms.iter().filter(|given| **given).count() > 1 {
         let message = "a request has one body: `json`, `text`, `form`, `body_base64`, `body_file` or `size`";
-        diags.push(Diagnostic::error("policy.bad_value", span, message));
+        diags.push(Diagnostic::error("policy.bad_value", span, message).with_help("keep one of them"));
         return None;
     }
     if let Some(node) = &doc.json {
@@ -318,7 +318,10 @@ fn body(doc: &RequestDoc, span: Span, names: &mut Names, diags: &mut Diagnostics
     match doc.size {
         Some(size) if size.bytes > GENERATED_BYTES_MAX => {
             let message = format!("a generated body has at most {GENERATED_BYTES_MAX} bytes");
-            diags.push(Diagnostic::error("policy.bad_value", size.span, message));
+            diags.push(
+                Diagnostic::error("policy.bad_value", size.span, message)
+                    .with_help("make it smaller: limits can be tested with a smaller one"),
+            );
             None
         }
         Some(size) => Some(RequestBody::Size(size.bytes)),
@@ -331,7 +334,10 @@ fn basic(pairs: &Entries<Text>, span: Span, names: &mut Names, diags: &mut Diagn
         [(name, password)] => Some((name.name.clone(), TestText::compile(&password.0, names, diags)?)),
         _ => {
             let message = "`basic` takes one name with its password: `basic: { ann: pw }`";
-            diags.push(Diagnostic::error("policy.bad_value", span, message));
+            diags.push(
+                Diagnostic::error("policy.bad_value", span, message)
+                    .with_help("send another pair with another request"),
+            );
             None
         }
     }
@@ -358,7 +364,10 @@ fn address(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Option<
         Ok(address) => Some(Some(address.to_canonical())),
         Err(_) => {
             let message = format!("`{}` is no IP address", literal.as_str());
-            diags.push(Diagnostic::error("policy.bad_value", literal.span(), message));
+            diags.push(
+                Diagnostic::error("policy.bad_value", literal.span(), message)
+                    .with_help("write `192.0.2.7` or `2001:db8::7`"),
+            );
             None
         }
     }

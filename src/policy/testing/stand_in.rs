@@ -204,7 +204,10 @@ fn rule(doc: MatchDoc, parsed: &Parsed, names: &mut Names, diags: &mut Diagnosti
             let mut declared = parsed.documents.resources.iter().filter(is_upstream);
             if !declared.any(|doc| doc.name.name == name.name) {
                 let message = format!("there is no `upstream: {}`", name.name);
-                diags.push(Diagnostic::error("policy.unknown_name", name.span, message));
+                diags.push(
+                    Diagnostic::error("policy.unknown_name", name.span, message)
+                        .with_help("declare it in any file, or match by `host`"),
+                );
                 return None;
             }
             Some(name.name)
@@ -222,7 +225,10 @@ fn answer(doc: AnswerDoc, span: Span, names: &mut Names, diags: &mut Diagnostics
     let Some(status) = StatusCode::from_u16(written).ok().filter(|status| written >= 200 && status.as_u16() < 600)
     else {
         let message = format!("{written} is no status of a final answer (200 to 599)");
-        diags.push(Diagnostic::error("policy.bad_value", span, message));
+        diags.push(
+            Diagnostic::error("policy.bad_value", span, message)
+                .with_help("write `status: 200`, or `fail: refused` for no answer at all"),
+        );
         return None;
     };
     let headers = fields(&doc.headers, names, diags)?;
@@ -232,7 +238,7 @@ fn answer(doc: AnswerDoc, span: Span, names: &mut Names, diags: &mut Diagnostics
         (None, Some(text)) => GivenBody::Text(TestText::compile(&text.0, names, diags)?),
         (Some(_), Some(text)) => {
             let message = "`json` and `text` exclude each other";
-            diags.push(Diagnostic::error("policy.bad_value", text.span(), message));
+            diags.push(Diagnostic::error("policy.bad_value", text.span(), message).with_help("keep one of them"));
             return None;
         }
     };
@@ -250,7 +256,10 @@ pub(super) fn fields(
     for (name, texts) in entries {
         let Ok(field) = HeaderName::from_bytes(name.name.as_bytes()) else {
             let message = format!("`{}` is no field name (RFC 9110 §5.1)", name.name);
-            diags.push(Diagnostic::error("policy.bad_value", name.span, message));
+            diags.push(
+                Diagnostic::error("policy.bad_value", name.span, message)
+                    .with_help("letters, digits and `-`: `x-tenant`"),
+            );
             return None;
         };
         for text in texts {

@@ -72,7 +72,9 @@ impl TestText {
     pub fn compile(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<TestText> {
         let Some(source) = node.as_text() else {
             let message = format!("expected a text, got {}", node.kind());
-            diags.push(Diagnostic::error("policy.wrong_type", node.span(), message));
+            diags.push(
+                Diagnostic::error("policy.wrong_type", node.span(), message).with_help("put it in quotes, on one line"),
+            );
             return None;
         };
         match expr::template(source, Place::Plain, names) {
@@ -165,7 +167,7 @@ impl Scope for Names {
                 let written = name(2).to_ascii_lowercase().replace('_', "-");
                 match HeaderName::from_bytes(written.as_bytes()) {
                     Ok(field) => read(Read::Header(Side::Response, field), upstream(Type::Text), 3),
-                    Err(_) => Err(unknown(format!("`{}` is no field name", name(2)), "", 2)),
+                    Err(_) => Err(unknown(format!("`{}` is no field name", name(2)), "write `headers.x_tenant`", 2)),
                 }
             }
             ("redirect", _) if self.answered => read(Read::Slot(REDIRECT), Facts::policy(Type::Map(Element::Any)), 1),
@@ -195,8 +197,13 @@ fn slot(at: usize) -> Slot {
 }
 
 fn unknown(message: String, help: &str, at_segment: usize) -> Unresolved {
-    let help = (!help.is_empty()).then(|| help.to_owned());
-    Unresolved { code: "expr.unknown_variable", message, label: "unknown".into(), help, at_segment }
+    Unresolved {
+        code: "expr.unknown_variable",
+        message,
+        label: "unknown".into(),
+        help: Some(help.to_owned()),
+        at_segment,
+    }
 }
 
 impl Reader for Bench<'_> {

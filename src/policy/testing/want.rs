@@ -308,6 +308,7 @@ fn all(items: &[Node], form: Form, names: &mut Names, diags: &mut Diagnostics) -
 }
 
 fn refuse<T>(node: &Node, message: &str, diags: &mut Diagnostics) -> Option<T> {
-    diags.push(Diagnostic::error("test.bad_matcher", node.span(), message));
+    let help = "a value stands for itself; matchers are `{ contains: x }`, `{ matches: '^x' }`, `{ absent: true }` and their like";
+    diags.push(Diagnostic::error("test.bad_matcher", node.span(), message).with_help(help));
     None
 }
