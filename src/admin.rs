@@ -5,6 +5,7 @@
 //! Origin is refused (cross-site requests, CVE-2025-66414). It shows no secrets and takes no bodies.
 
 mod api;
+mod trace;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::trace::Page;
 use crate::audit::sink::Sink;
 use crate::engine::worker::Shared;
 use crate::reload::{Asking, Status};
@@ -47,6 +49,9 @@ pub struct Admin {
     pub records: Sink,
     pub draining: AtomicBool,
 }
+
+/// What there is.
+const PATHS: &str = "there are /healthz /readyz /metrics /api/snapshot /api/reload /api/trace /api/trace/failed\n";
 
 type Answer = Response<Full<Bytes>>;
 
@@ -75,7 +80,7 @@ impl Admin {
     async fn connection(self: Arc<Admin>, tcp: TcpStream) {
         let service = service_fn(|request| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            async move { Ok::<_, Infallible>(admin.respond(request).await) }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
@@ -83,17 +88,25 @@ impl Admin {
         let _ = http.serve_connection(TokioIo::new(tcp), service).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
-        if let Err(answer) = admitted(&request, self.address) {
-            return *answer;
+    async fn respond(&self, request: Request<Incoming>) -> Response<Page> {
+        match admitted(&request, self.address) {
+            Err(answer) => answer.map(Page::Whole),
+            Ok(()) if request.uri().path() == "/api/trace" && request.method() == Method::GET => {
+                trace::follow(&self.shared.watchers, request.uri().query().unwrap_or_default())
+            }
+            Ok(()) => self.answer(request).await.map(Page::Whole),
         }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let (wanted, allow) = match path {
             "/api/reload" => (request.method() == Method::POST, "POST"),
-            "/healthz" | "/readyz" | "/metrics" | "/api/snapshot" => {
+            "/api/trace" => (false, "GET"), // `respond` has taken the GET
+            "/healthz" | "/readyz" | "/metrics" | "/api/snapshot" | "/api/trace/failed" => {
                 (matches!(*request.method(), Method::GET | Method::HEAD), "GET, HEAD")
             }
-            _ => return text(StatusCode::NOT_FOUND, "there are /healthz /readyz /metrics /api/snapshot /api/reload\n"),
+            _ => return text(StatusCode::NOT_FOUND, PATHS),
         };
         if !wanted {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "another method\n");
@@ -104,6 +117,7 @@ impl Admin {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.numbers(),
+            "/api/trace/failed" => trace::failed(&self.shared.watchers),
             "/api/snapshot" => api::json(StatusCode::OK, &api::snapshot(&self.shared.current(), &self.status)),
             _ => self.reload().await,
         }

@@ -3,6 +3,8 @@
 //! Records are JSON lines with a documented schema (`docs/records.md`); marked values never reach this
 //! room, they are dropped or hashed before.
 
+pub mod feed;
 pub mod metrics;
 pub mod record;
+pub mod ring;
 pub mod sink;

@@ -8,6 +8,7 @@ pub mod challenge;
 pub mod content;
 pub mod context;
 pub mod credential;
+pub mod filter;
 pub mod flow;
 pub mod fragment;
 pub mod hashed;

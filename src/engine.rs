@@ -15,4 +15,5 @@ pub mod serve;
 pub mod snapshot;
 pub mod state;
 pub mod value;
+pub mod watch;
 pub mod worker;

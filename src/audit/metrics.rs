@@ -101,6 +101,11 @@ impl Metrics {
         Metrics { workers, services: Mutex::default(), faults, process: Mutex::default() }
     }
 
+    /// How many workers count.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// The numbers of a service; the same ones for the same name, also after a reload.
     pub fn service(&self, name: &Arc<str>) -> Arc<ServiceMetrics> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ use crate::clock::wheel::Wheel;
 use crate::engine::random::{Random, scramble};
 use crate::engine::snapshot::Snapshot;
 use crate::engine::value::Value;
+use crate::engine::watch::Watchers;
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::Throttle;
 use crate::limits::Limits;
@@ -38,6 +39,7 @@ pub struct Shared {
     pub seen: Seen,
     pub throttle: Throttle,
     pub hashes: HashPool,
+    pub watchers: Arc<Watchers>,
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
 }
@@ -58,6 +60,7 @@ impl Shared {
     ) -> Shared {
         Shared {
             limits,
+            watchers: Arc::new(Watchers::new(metrics.workers())),
             metrics,
             rates: Counters::default(),
             seen: Seen::default(),

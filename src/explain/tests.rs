@@ -9,7 +9,7 @@ use super::*;
 
 /// First words of codes that belong to no assertion.
 const FAMILIES: &str =
-    "yaml|expr|expression|policy|config|reload|request|gateway|service|body|client|step|deadline|test|mark";
+    "yaml|expr|expression|policy|config|reload|request|gateway|service|body|client|step|deadline|test|mark|trace";
 
 /// What looks like a code and is none: variables, and files in comments and defaults.
 const NO_CODES: [&str; 12] = [
