@@ -12,6 +12,7 @@ mod reference;
 mod run;
 mod secret;
 mod test;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Runs the policies' own tests; exits with 4 where one fails, 5 where they cover too little.
     Test(test::TestArguments),
+    /// Follows live requests step by step, or shows those that failed last.
+    Trace(trace::TraceArguments),
     /// Explains a code: of a fault, or of a mistake in a file.
     Explain(explain::ExplainArguments),
     /// Writes the reference of assertions and resources.
@@ -78,6 +81,7 @@ pub fn main() -> u8 {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Docs(arguments) => docs::docs(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),

@@ -14,6 +14,7 @@ pub mod select;
 pub mod serve;
 pub mod snapshot;
 pub mod state;
+pub mod trace;
 pub mod value;
 pub mod watch;
 pub mod worker;

@@ -39,8 +39,7 @@ const fn fault(status: u16, code: &'static str, meaning: &'static str, cure: &'s
 
 /// Every page, in no particular order.
 pub fn pages() -> impl Iterator<Item = Page> {
-    let trunk =
-        [yaml::PAGES, policy::PAGES, expr::PAGES, config::PAGES, faults::PAGES, testing::PAGES, trace::PAGES];
+    let trunk = [yaml::PAGES, policy::PAGES, expr::PAGES, config::PAGES, faults::PAGES, testing::PAGES, trace::PAGES];
     let of_assertions = CATALOGUE.iter().flat_map(|kind| {
         kind.faults.iter().map(|doc| Page {
             code: doc.code,

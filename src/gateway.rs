@@ -17,7 +17,9 @@ use crate::body::{Body, BodyLimits, Inbound, Outgoing};
 use crate::engine::exchange::Client;
 use crate::engine::random::Random;
 use crate::engine::serve::serve;
+use crate::engine::trace::line;
 use crate::engine::worker::{Records, Shared, Transport, Worker};
+use crate::fault::Kind;
 use crate::server::{Handler, Peer, Refusal, Seat, check_head};
 use crate::upstream::Pool;
 
@@ -93,7 +95,7 @@ impl Handler for Gateway {
         let (worker, snapshot) = (&self.worker, self.worker.snapshot());
         self.unmatched.count(worker.index, Outcome { status, word, bytes_in: 0, bytes_out: 0, duration_us: 0 });
         worker.shared.metrics.fault(worker.index, &"none".into(), refusal.code);
-        worker.record(Record {
+        let record = Record {
             time: Some(worker.clock.wall()),
             request_id: worker.request_id(),
             listener: Some(peer.listener.clone()),
@@ -104,6 +106,16 @@ impl Handler for Gateway {
             fault: Some(refusal.code.to_owned()),
             detail: Some(refusal.detail.into_owned()),
             ..Record::default()
-        });
+        };
+        let kind = match word {
+            "broken" => Some(Kind::Broken),
+            "denied" => Some(Kind::Denied),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let failed = &worker.shared.watchers.failed;
+            failed.keep(worker.index, kind, worker.clock.mono_ns(), || line::refused(&record));
+        }
+        worker.record(record);
     }
 }

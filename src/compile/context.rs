@@ -11,6 +11,7 @@ use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
 use crate::compile::operator::{Frame, Operator};
 use crate::compile::resources::Resources;
+use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::{Read, Side, Slot};
 use crate::engine::snapshot::{BodyPlan, Names};
@@ -62,6 +63,8 @@ pub struct Compile<'a> {
     pub steps: Vec<StepMeta>,
     pub plan: BodyPlan,
     pub owned_headers: Vec<HeaderName>,
+    /// Where authenticate steps find credentials.
+    pub credentials: Vec<Withheld>,
     /// A step behind a `route` that reads the request's body: routes must hold it.
     pub(super) late_request: Option<Text>,
     /// `finally` reads fields of the answer.
@@ -106,6 +109,7 @@ impl<'a> Compile<'a> {
             steps: Vec::new(),
             plan: BodyPlan::default(),
             owned_headers: Vec::new(),
+            credentials: Vec::new(),
             late_request: None,
             answer_headers_read: false,
             needs: Needs::default(),
@@ -152,7 +156,8 @@ impl<'a> Compile<'a> {
         let mut identities: Vec<_> = self.identities.iter().map(|(name, slot)| (name.clone(), *slot)).collect();
         variables.sort();
         identities.sort();
-        Names { variables, identities, marked: self.marked.iter().copied().collect() }
+        let (marked, path) = (self.marked.iter().copied().collect(), self.path_params.clone());
+        Names { variables, identities, marked, path }
     }
 
     /// The step at hand.
@@ -228,9 +233,14 @@ impl<'a> Compile<'a> {
         }
     }
 
-    /// Notes what reads of an expression need.
+    /// Notes what the step at hand reads, and what that needs.
     pub fn note_reads<'r>(&mut self, reads: impl IntoIterator<Item = &'r Read>) {
         for read in reads {
+            if let Some(step) = self.steps.get_mut(usize::from(self.current))
+                && !step.reads.contains(read)
+            {
+                step.reads.push(read.clone());
+            }
             match read {
                 Read::Json(side) | Read::Body(side) | Read::BodyText(side) => self.need_body(*side),
                 Read::Form(_) | Read::FormMap => self.need_body(Side::Request),

@@ -99,6 +99,7 @@ impl Compile<'_> {
         } else {
             Source::Query(from.query.unwrap_or_default().into())
         };
+        self.credentials.extend(source.places());
         Some(Credential { source, ambiguous: format!("{assertion}.ambiguous") })
     }
 }
@@ -169,21 +170,26 @@ impl Credential {
 
     /// Notes that `route` must not forward it; also not the fields that a text of variables read.
     pub fn withhold(&self, x: &mut Exchange) {
-        match &self.source {
-            Source::Header { name, .. } => x.withhold(Withheld::Header(name.clone())),
-            Source::Cookie(name) => x.withhold(Withheld::Cookie(name.clone())),
-            Source::Query(name) => x.withhold(Withheld::Query(name.clone())),
-            Source::Value(value) => {
-                for read in value.template().reads() {
-                    match read {
-                        Read::Header(_, name) | Read::HeaderAll(_, name) => x.withhold(Withheld::Header(name.clone())),
-                        Read::Cookie(name) => x.withhold(Withheld::Cookie(name.clone())),
-                        Read::Query(name) | Read::QueryAll(name) => x.withhold(Withheld::Query(name.clone())),
-                        _ => {}
-                    }
-                }
-            }
-        }
+        self.source.places().for_each(|place| x.withhold(place));
+    }
+}
+
+impl Source {
+    /// What of a request it looks at.
+    fn places(&self) -> impl Iterator<Item = Withheld> {
+        let (own, value) = match self {
+            Source::Header { name, .. } => (Some(Withheld::Header(name.clone())), None),
+            Source::Cookie(name) => (Some(Withheld::Cookie(name.clone())), None),
+            Source::Query(name) => (Some(Withheld::Query(name.clone())), None),
+            Source::Value(value) => (None, Some(value)),
+        };
+        let read = value.into_iter().flat_map(|value| value.template().reads()).filter_map(|read| match read {
+            Read::Header(_, name) | Read::HeaderAll(_, name) => Some(Withheld::Header(name.clone())),
+            Read::Cookie(name) => Some(Withheld::Cookie(name.clone())),
+            Read::Query(name) | Read::QueryAll(name) => Some(Withheld::Query(name.clone())),
+            _ => None,
+        });
+        own.into_iter().chain(read)
     }
 }
 

@@ -274,6 +274,7 @@ impl Compile<'_> {
             place: Arc::from(format!("{}:{}", place.file, place.line)),
             span: step.span,
             path: step.path.as_str().into(),
+            reads: Vec::new(),
         });
         self.current = id;
         self.step_span = step.span;

@@ -1,7 +1,6 @@
 //! The exchange: a request, its answer, its variables and its caller, on one worker from the first byte to
 //! the last byte of the answer.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,15 +12,15 @@ use crate::audit::metrics::Outcome;
 use crate::audit::record::Record;
 use crate::body::{Body, Ending, Hold};
 use crate::engine::message::Request;
-use crate::engine::program::{EndedBy, StepId, Verdict};
-use crate::engine::read::Slot;
+use crate::engine::program::EndedBy;
 use crate::engine::run::run_plain;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::state::State;
+use crate::engine::trace::{Trace, Traces, line};
 use crate::engine::value::{Text, Value};
+use crate::engine::watch::Wanted;
 use crate::engine::worker::{Live, Worker};
-use crate::fault::{Fault, Kind};
-use crate::identity::Identity;
+use crate::fault::Fault;
 
 /// Bytes that a record keeps of a path that was refused.
 const REFUSED_PATH_MAX: usize = 1024;
@@ -72,38 +71,6 @@ pub struct AnswerFacts {
     pub size: Option<u64>,
 }
 
-/// What a step did, for policy tests.
-#[derive(Clone, Debug)]
-pub struct Traced {
-    pub step: StepId,
-    pub verdict: TracedVerdict,
-    /// When it was done, in monotonic nanoseconds.
-    pub at_ns: u64,
-    /// Variables that have another value than at the line before.
-    pub changed: Vec<(Slot, Value)>,
-    /// Callers that are others than at the line before.
-    pub identified: Vec<(Slot, Option<Arc<Identity>>)>,
-}
-
-/// What the steps of a request did. It outlives the exchange, so that `finally` is seen too.
-pub type Trace = Rc<RefCell<Traces>>;
-
-/// The lines of a trace, and the state at the last of them.
-#[derive(Default)]
-pub struct Traces {
-    pub lines: Vec<Traced>,
-    vars: Vec<Value>,
-    identities: Vec<Option<Arc<Identity>>>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum TracedVerdict {
-    Passed,
-    Ended(EndedBy),
-    Denied(String),
-    Broken(String),
-}
-
 /// How much of the request's body there is: steps may replace it, and `route` gives it away.
 enum Received {
     Held(u64),
@@ -134,6 +101,8 @@ pub struct Exchange {
     pub record: Record,
     /// Filled only when somebody wants to see the steps.
     pub trace: Option<Trace>,
+    /// The variables as they were when the pipeline failed, before `on_fault` changed them.
+    pub(super) failed_vars: Vec<Value>,
     request_body: Received,
     answer_ending: Option<Ending>,
     complete: bool,
@@ -148,6 +117,7 @@ impl Exchange {
             Body::Stream(inbound) => Received::Stream(inbound.ending()),
             held => Received::Held(held.size().unwrap_or(0)),
         };
+        let trace = worker.shared.watchers.watching().then(Traces::live);
         Box::new(Exchange {
             worker,
             snapshot,
@@ -164,7 +134,8 @@ impl Exchange {
             fault: None,
             ended_by: EndedBy::End,
             record: Record::default(),
-            trace: None,
+            trace,
+            failed_vars: Vec::new(),
             request_body,
             answer_ending: None,
             complete: false,
@@ -191,18 +162,6 @@ impl Exchange {
     /// Name of the service, `none` where no service wants the request.
     pub fn service_name(&self) -> &str {
         self.compiled(&self.snapshot).name.as_deref().unwrap_or("none")
-    }
-
-    /// Notes what a step answered, where somebody wants to see it.
-    pub fn note(&mut self, step: StepId, verdict: &Verdict) {
-        let Some(trace) = &self.trace else { return };
-        let verdict = match verdict {
-            Verdict::Passed => TracedVerdict::Passed,
-            Verdict::Ended(by) => TracedVerdict::Ended(*by),
-            Verdict::Fault(fault) if fault.kind == Kind::Denied => TracedVerdict::Denied(fault.code.to_string()),
-            Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
-        };
-        trace.borrow_mut().add(step, verdict, self);
     }
 
     /// Watches how a streamed answer ends.
@@ -323,6 +282,11 @@ impl Drop for Exchange {
         // What is still here has not left: there was no answer.
         self.state.response = None;
         run_plain(&self.compiled(&snapshot).finally, self);
+        // Filters read the exchange, of which the record takes what it needs.
+        let wanted = match self.is_followed() {
+            true => self.worker.shared.watchers.wanted(self),
+            false => Wanted::default(),
+        };
         let record = self.finish_record();
         let service = self.compiled(&snapshot);
         let (worker, index) = (self.worker.clone(), self.worker.index);
@@ -339,33 +303,13 @@ impl Drop for Exchange {
         if let Some(fault) = &record.fault {
             let name = service.name.clone().unwrap_or_else(|| "none".into());
             worker.shared.metrics.fault(index, &name, fault);
+            line::keep_failed(self, &record);
+        }
+        if !wanted.is_empty() {
+            line::tell(self, &record, wanted);
         }
         worker.record(record);
         worker.spare(std::mem::take(&mut self.state.vars));
-    }
-}
-
-impl Traces {
-    fn add(&mut self, step: StepId, verdict: TracedVerdict, x: &Exchange) {
-        let slot = |at: usize| Slot(u16::try_from(at).unwrap_or(u16::MAX));
-        self.vars.resize(x.vars.len(), Value::Absent);
-        self.identities.resize(x.identities.len(), None);
-        let mut changed = Vec::new();
-        for (at, (before, now)) in self.vars.iter_mut().zip(&x.vars).enumerate() {
-            if before != now {
-                before.clone_from(now);
-                changed.push((slot(at), now.clone()));
-            }
-        }
-        let mut identified = Vec::new();
-        for (at, (before, now)) in self.identities.iter_mut().zip(&x.identities).enumerate() {
-            if before.as_ref().map(Arc::as_ptr) != now.as_ref().map(Arc::as_ptr) {
-                before.clone_from(now);
-                identified.push((slot(at), now.clone()));
-            }
-        }
-        let at_ns = x.worker.clock.mono_ns();
-        self.lines.push(Traced { step, verdict, at_ns, changed, identified });
     }
 }
 

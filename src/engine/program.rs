@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::engine::exchange::Exchange;
-use crate::engine::read::Side;
+use crate::engine::read::{Read, Side};
 use crate::fault::Fault;
 use crate::source::Span;
 use crate::upstream::{Answer, Call, SendError};
@@ -120,4 +120,6 @@ pub struct StepMeta {
     pub span: Span,
     /// Position among its siblings: `3.then.1`, counted from 1.
     pub path: Arc<str>,
+    /// Variables that its texts and conditions read.
+    pub reads: Vec<Read>,
 }

@@ -81,6 +81,23 @@ pub enum IdentityMember {
     Credential,
 }
 
+impl IdentityMember {
+    /// The word of the documentation.
+    pub fn word(self) -> &'static str {
+        match self {
+            IdentityMember::Scheme => "scheme",
+            IdentityMember::Subject => "subject",
+            IdentityMember::Groups => "groups",
+            IdentityMember::Scopes => "scopes",
+            IdentityMember::Client => "client",
+            IdentityMember::Claims => "claims",
+            IdentityMember::Attributes => "attributes",
+            IdentityMember::ExpiresAt => "expires_at",
+            IdentityMember::Credential => "credential",
+        }
+    }
+}
+
 /// Facts of the exchange that need no parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builtin {
@@ -115,6 +132,45 @@ pub enum Builtin {
     ServiceName,
     ServiceFile,
     ServiceSnapshot,
+}
+
+impl Builtin {
+    /// How policies write it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Builtin::RequestId => "request.id",
+            Builtin::RequestMethod => "request.method",
+            Builtin::RequestScheme => "request.scheme",
+            Builtin::RequestHost => "request.host",
+            Builtin::RequestPort => "request.port",
+            Builtin::RequestPath => "request.path",
+            Builtin::RequestRawPath => "request.raw_path",
+            Builtin::RequestSize => "request.size",
+            Builtin::RequestContentType => "request.content_type",
+            Builtin::RequestReceivedAt => "request.received_at",
+            Builtin::RequestHttpVersion => "request.http_version",
+            Builtin::ClientIp => "request.client.ip",
+            Builtin::ClientPeerIp => "request.client.peer_ip",
+            Builtin::ClientPort => "request.client.port",
+            Builtin::OriginalPath => "request.original.path",
+            Builtin::OriginalQuery => "request.original.query",
+            Builtin::OriginalMethod => "request.original.method",
+            Builtin::ResponseStatus => "response.status",
+            Builtin::ResponseSize => "response.size",
+            Builtin::ResponseContentType => "response.content_type",
+            Builtin::AnswerStatus => "answer.status",
+            Builtin::AnswerSize => "answer.size",
+            Builtin::FaultCode => "fault.code",
+            Builtin::FaultStatus => "fault.status",
+            Builtin::FaultKind => "fault.kind",
+            Builtin::FaultDetail => "fault.detail",
+            Builtin::FaultStep => "fault.step",
+            Builtin::FaultText => "fault.text",
+            Builtin::ServiceName => "service.name",
+            Builtin::ServiceFile => "service.file",
+            Builtin::ServiceSnapshot => "service.snapshot",
+        }
+    }
 }
 
 /// What an expression is evaluated over. The exchange is one; tests of the language bring their own.

@@ -23,8 +23,12 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
         let Some(op) = program.ops.get(at) else { return Verdict::Passed };
         at += 1;
         let (step, verdict) = match op {
-            Op::Waits(step, waits) => (*step, wait(caught_flow(|| waits.check(x))).await),
+            Op::Waits(step, waits) => {
+                x.begin(*step);
+                (*step, wait(caught_flow(|| waits.check(x))).await)
+            }
             Op::Route(step, route) => {
+                x.begin(*step);
                 let verdict = match route.prepare(x) {
                     Ok(call) => {
                         let result = x.worker.clone().send(call).await;
@@ -67,6 +71,7 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
         match op {
             Op::Plain(step, plain) => {
                 *at += 1;
+                x.begin(*step);
                 match plain.check(x) {
                     Verdict::Passed => x.note(*step, &Verdict::Passed),
                     other => return Some((*step, other)),
@@ -82,9 +87,13 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
             Op::Jump(by) => *at += 1 + by,
             Op::Unless(step, condition, by) => {
                 *at += 1;
+                x.begin(*step);
                 match condition.holds(x) {
                     Ok(true) => {}
-                    Ok(false) => *at += by,
+                    Ok(false) => {
+                        x.skip(*step);
+                        *at += by;
+                    }
                     Err(fault) => return Some((*step, Verdict::Fault(fault))),
                 }
             }
@@ -115,6 +124,7 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
         at += 1;
         match op {
             Op::Plain(step, plain) => {
+                x.begin(*step);
                 let verdict = caught(|| plain.check(x));
                 x.note(*step, &verdict);
             }
@@ -126,9 +136,11 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
                 }
             }
             Op::Jump(by) => at += by,
-            Op::Unless(_, condition, by) => {
+            Op::Unless(step, condition, by) => {
+                x.begin(*step);
                 let holds = catch_unwind(AssertUnwindSafe(|| condition.holds(x)));
                 if !matches!(holds, Ok(Ok(true))) {
+                    x.skip(*step);
                     at += by;
                 }
             }

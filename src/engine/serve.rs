@@ -133,6 +133,7 @@ pub async fn answer(mut x: Box<Exchange>) -> Box<Exchange> {
         }
     }
     if let Some(fault) = x.fault.clone() {
+        x.failed_vars.clone_from(&x.state.vars);
         x.state.response = Some(problem(&fault, &x.id));
         let service = x.compiled(&snapshot);
         let on_fault = within_deadline(&mut x, &service.on_fault, ON_FAULT_TIME_MIN).await;
@@ -199,7 +200,7 @@ pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
     }
     leave_out_body(x.asked_method(), status, &mut headers, &mut body);
     x.answer = Some(AnswerFacts { status, size: body.size() });
-    if x.compiled(&x.snapshot).keeps_answer_headers {
+    if x.is_followed() || x.compiled(&x.snapshot).keeps_answer_headers {
         x.answer_headers = Some(Box::new(headers.clone()));
     }
     if let Body::Stream(inbound) = &body {

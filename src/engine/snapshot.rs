@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::audit::metrics::ServiceMetrics;
+use crate::engine::exchange::Withheld;
 use crate::engine::program::{Program, StepMeta};
 use crate::engine::read::Slot;
 use crate::engine::select::Select;
@@ -38,6 +39,8 @@ pub struct Service {
     /// Fields that the policy sets for the upstream: a client's own are removed first.
     pub owned_headers: Vec<HeaderName>,
     pub plan: BodyPlan,
+    /// Where authenticate steps find credentials: traces show only a hash of what stands there.
+    pub credentials: Vec<Withheld>,
     /// `finally` reads fields of the answer.
     pub keeps_answer_headers: bool,
     pub metrics: Option<Arc<ServiceMetrics>>,
@@ -53,6 +56,8 @@ pub struct Names {
     pub identities: Vec<(Text, Slot)>,
     /// Variables that hold a credential on some way.
     pub marked: Vec<Slot>,
+    /// Parameters of the match rule's path, in their order.
+    pub path: Vec<Text>,
 }
 
 /// Which bodies a service holds in memory, and the step that makes it.

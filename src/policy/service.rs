@@ -70,6 +70,7 @@ pub fn build(
         steps: std::mem::take(&mut cx.steps),
         owned_headers: std::mem::take(&mut cx.owned_headers),
         plan: cx.plan.clone(),
+        credentials: std::mem::take(&mut cx.credentials),
         keeps_answer_headers: cx.answer_headers_read,
         metrics: None,
         names: cx.names(),

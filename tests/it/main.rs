@@ -13,3 +13,4 @@ mod reload_storm;
 mod steps;
 mod testing;
 mod tidy;
+mod trace;

@@ -11,9 +11,9 @@ use serde_json::{Value as Json, json};
 use crate::assertions::CATALOGUE;
 use crate::compile::kind::Ends;
 use crate::compile::{FaultDoc, Kind};
-use crate::engine::exchange::{Traced, TracedVerdict};
 use crate::engine::program::StepMeta;
 use crate::engine::snapshot::{Service, Snapshot};
+use crate::engine::trace::{Traced, TracedVerdict};
 use crate::engine::value::Text;
 use crate::source::{Diagnostic, Diagnostics, Sources, Span, render};
 
@@ -46,7 +46,7 @@ impl Touched {
                     outcomes.passed = true;
                 }
                 TracedVerdict::Denied(_) => outcomes.denied = true,
-                TracedVerdict::Broken(_) => {}
+                TracedVerdict::Broken(_) | TracedVerdict::Skipped => {}
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use crate::engine::exchange::{Traced, TracedVerdict};
 use crate::engine::program::StepMeta;
+use crate::engine::trace::{Traced, TracedVerdict};
 use crate::policy::testing::case::{Case, TestExchange};
 use crate::policy::testing::expect::{Single, StepWord, Upstream, WantCall};
 use crate::policy::testing::seen::{Seen, SentCall, field};
@@ -387,5 +387,6 @@ fn verdict_word(verdict: &TracedVerdict) -> String {
         TracedVerdict::Ended(by) => format!("ended ({})", by.word()),
         TracedVerdict::Denied(code) => format!("denied {code}"),
         TracedVerdict::Broken(code) => format!("broken {code}"),
+        TracedVerdict::Skipped => "skipped".into(),
     }
 }

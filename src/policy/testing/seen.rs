@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value as Json;
 
 use crate::audit::record::Record;
-use crate::engine::exchange::Traced;
+use crate::engine::trace::Traced;
 use crate::engine::value::Value;
 use crate::engine::worker::Live;
 use crate::policy::testing::want::shown;
