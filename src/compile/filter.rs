@@ -34,13 +34,14 @@ pub struct Mistakes {
 pub fn filter(text: &str) -> Result<Compiled, Box<Mistakes>> {
     let mut sources = Sources::new();
     let file = sources.add(FILE, text);
-    let (resources, fragments, limits) = (Resources::default(), BTreeMap::new(), Limits::default());
+    let (resources, fragments, operators) = (Resources::default(), BTreeMap::new(), BTreeMap::new());
     let around = Surroundings {
         sources: &sources,
         resources: &resources,
         fragments: &fragments,
         catalogue: &[],
-        limits: &limits,
+        operators: &operators,
+        limits: &Limits::default(),
     };
     let mut none = Diagnostics::new();
     let mut place = Compile::new(around, &mut none, "".into(), Vec::new());

@@ -79,6 +79,7 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
             }
             Op::Enter(step, plain, _) => {
                 *at += 1;
+                x.begin(*step);
                 match plain.check(x) {
                     Verdict::Passed => {}
                     other => return Some((*step, other)),
@@ -129,6 +130,7 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
                 x.note(*step, &verdict);
             }
             Op::Enter(step, plain, by) => {
+                x.begin(*step);
                 let verdict = caught(|| plain.check(x));
                 if !matches!(verdict, Verdict::Passed) {
                     x.note(*step, &verdict);

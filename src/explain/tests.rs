@@ -12,7 +12,7 @@ const FAMILIES: &str =
     "yaml|expr|expression|policy|config|reload|request|gateway|service|body|client|step|deadline|test|mark|trace";
 
 /// What looks like a code and is none: variables, and files in comments and defaults.
-const NO_CODES: [&str; 12] = [
+const NO_CODES: [&str; 22] = [
     "gateway.yaml",
     "request.client",
     "request.headers",
@@ -25,6 +25,16 @@ const NO_CODES: [&str; 12] = [
     "request.body",
     "service.name",
     "fault.code",
+    "request.content_type",
+    "request.cookies",
+    "request.form",
+    "request.http_version",
+    "request.port",
+    "request.raw_path",
+    "request.received_at",
+    "request.scheme",
+    "service.file",
+    "service.snapshot",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -378,6 +378,7 @@ impl Arguments<'_> {
                 continue;
             }
             let slot = cx.slot_of(format!("{prefix}input").into(), &name);
+            cx.mark(slot, facts);
             bound.insert(name, Bound::Slot(slot, facts));
             inputs.push(Taken { input: input.clone(), argument, facts, slot });
         }

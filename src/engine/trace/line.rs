@@ -86,7 +86,7 @@ fn around<'s>(meta: &'s StepMeta, service: &'s Service) -> impl Iterator<Item = 
 fn head(meta: &StepMeta) -> Map<String, Json> {
     let mut members = Map::new();
     for (name, text) in
-        [("path", &*meta.path), ("name", &*meta.name), ("assertion", meta.assertion), ("place", &*meta.place)]
+        [("path", &*meta.path), ("name", &*meta.name), ("assertion", &*meta.assertion), ("place", &*meta.place)]
     {
         members.insert(name.into(), text.into());
     }
