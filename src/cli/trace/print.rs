@@ -21,7 +21,7 @@ pub(super) fn request(line: &Json) -> String {
         let _ = writeln!(out, "  failed at {}  {}", named(step), text(step, "place"));
     }
     for (name, value) in line.get("variables").and_then(Json::as_object).into_iter().flatten() {
-        let _ = writeln!(out, "    {name} = {value}");
+        let _ = writeln!(out, "    {} = {}", clean(name), clean(&value.to_string()));
     }
     if let Some(code) = line.get("filter_fault").and_then(Json::as_str) {
         let _ = writeln!(out, "  the filter could not be decided: {code}");
