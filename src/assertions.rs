@@ -3,6 +3,7 @@
 use crate::compile::Kind;
 
 mod all;
+mod any;
 mod audit;
 mod authenticate_api_key;
 mod authenticate_basic;
@@ -10,6 +11,7 @@ mod authorize;
 mod compare;
 mod decode;
 mod encode;
+mod for_each;
 mod generate_security_hash;
 mod r#if;
 mod include;
@@ -28,13 +30,16 @@ mod set;
 mod set_body;
 mod set_headers;
 mod stop;
+mod switch;
 #[cfg(test)]
 pub(crate) mod trial;
+mod r#try;
 mod verify_security_hash;
 
 /// Every built-in assertion.
 pub static CATALOGUE: &[&Kind] = &[
     &all::KIND,
+    &any::KIND,
     &audit::KIND,
     &authenticate_api_key::KIND,
     &authenticate_basic::KIND,
@@ -42,6 +47,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &compare::KIND,
     &decode::KIND,
     &encode::KIND,
+    &for_each::KIND,
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,
@@ -60,6 +66,8 @@ pub static CATALOGUE: &[&Kind] = &[
     &set_body::KIND,
     &set_headers::KIND,
     &stop::KIND,
+    &switch::KIND,
+    &r#try::KIND,
     &verify_security_hash::KIND,
 ];
 

@@ -96,12 +96,15 @@ pub struct Inbound {
     armed: bool,
     started: Option<std::time::Instant>,
     ending: Ending,
+    /// Already read and counted, but not given on.
+    read_before: Option<Bytes>,
 }
 
 impl Inbound {
     /// Takes a body that hyper is receiving.
     pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
-        Inbound { incoming, limits, timer: wheel.timer(), armed: false, started: None, ending: Ending::default() }
+        let (timer, ending) = (wheel.timer(), Ending::default());
+        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before: None }
     }
 
     /// How it ends, readable after it was given away.
@@ -114,9 +117,19 @@ impl Inbound {
         self.limits.bytes = self.limits.bytes.min(bytes);
     }
 
+    /// Bytes that it may have.
+    pub fn limit(&self) -> u64 {
+        self.limits.bytes
+    }
+
+    /// Takes back what [`Inbound::tighten`] did.
+    pub fn restore_limit(&mut self, bytes: u64) {
+        self.limits.bytes = bytes;
+    }
+
     /// Bytes it says it has, when the sender declared them.
     pub fn declared(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        self.size_hint().exact()
     }
 
     fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -137,6 +150,9 @@ impl HttpBody for Inbound {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = self.get_mut();
+        if let Some(data) = this.read_before.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
         loop {
             match Pin::new(&mut this.incoming).poll_frame(cx) {
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -168,11 +184,18 @@ impl HttpBody for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.read_before.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        let Some(read) = &self.read_before else { return rest };
+        let mut all = SizeHint::new();
+        all.set_lower(rest.lower().saturating_add(read.len() as u64));
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper.saturating_add(read.len() as u64));
+        }
+        all
     }
 }
 
@@ -211,20 +234,29 @@ impl Body {
             return Err(BodyFault::TooLarge { limit });
         }
         inbound.tighten(limit);
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *inbound).poll_frame(cx)).await {
-            let Ok(data) = frame?.into_data() else { continue };
-            if first.is_empty() {
-                first = data;
-                continue;
-            }
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
+        let (read, _) = gather(&mut inbound, u64::MAX).await?;
+        if read.len() as u64 > limit {
+            return Err(BodyFault::TooLarge { limit }); // it was held before, in vain
         }
-        *self = Body::Buffered(if rest.is_empty() { first } else { rest.freeze() });
+        *self = Body::Buffered(read);
+        Ok(())
+    }
+
+    /// Reads a streamed body to its end and holds it, unless it is larger than `limit` bytes: then it streams on,
+    /// with what was read before the rest.
+    pub async fn hold(&mut self, limit: u64) -> Result<(), BodyFault> {
+        if !matches!(self, Body::Stream(inbound) if inbound.declared().is_none_or(|size| size <= limit)) {
+            return Ok(());
+        }
+        let Body::Stream(mut inbound) = std::mem::replace(self, Body::Gone) else { return Ok(()) };
+        let (read, whole) = gather(&mut inbound, limit).await?;
+        *self = match whole {
+            true => Body::Buffered(read),
+            false => {
+                inbound.read_before = Some(read);
+                Body::Stream(inbound)
+            }
+        };
         Ok(())
     }
 
@@ -237,6 +269,29 @@ impl Body {
             Body::Stream(_) => Ok(std::mem::replace(self, Body::Gone)),
         }
     }
+}
+
+/// Reads on until the end, or until more than `enough` bytes are there; says whether it was the end.
+async fn gather(inbound: &mut Inbound, enough: u64) -> Result<(Bytes, bool), BodyFault> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut whole = true;
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *inbound).poll_frame(cx)).await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        if first.len().max(rest.len()) as u64 > enough {
+            whole = false;
+            break;
+        }
+    }
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, whole))
 }
 
 /// What holds on until the last byte of a body has been handed to the connection, or it was given up.

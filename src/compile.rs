@@ -4,6 +4,7 @@
 //! Everything is resolved here, so that nothing is looked up by name while a request runs. The room knows
 //! no assertion: the catalogue is handed in.
 
+pub mod blocks;
 pub mod challenge;
 pub mod content;
 pub mod context;

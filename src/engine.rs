@@ -4,6 +4,7 @@
 //! read → select → run → answer → record. `docs/architecture.md` follows a request through these files.
 
 pub mod exchange;
+pub mod journal;
 pub mod message;
 pub mod program;
 pub mod random;
@@ -16,5 +17,6 @@ pub mod snapshot;
 pub mod state;
 pub mod trace;
 pub mod value;
+pub mod walk;
 pub mod watch;
 pub mod worker;

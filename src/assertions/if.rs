@@ -2,17 +2,26 @@
 //!
 //! A fault in `then` is a fault: it never falls into `else`. A condition that breaks never counts as false.
 
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::compile::text::Test;
-use crate::compile::{Assertion, Category, Compile, Compiled, Example, Kind, Step};
-use crate::engine::program::Op;
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
+use crate::engine::exchange::Exchange;
+use crate::engine::program::{Condition, Op};
+use crate::engine::value::{Type, Val};
+use crate::expr;
+use crate::fault::Fault;
 use crate::source::Node;
 
 pub const KIND: Kind = Kind {
     main: Some("condition"),
     blocks: &["then", "else"],
+    faults: &[FaultDoc {
+        code: "if.not_bool",
+        status: 500,
+        doc: "The condition was no bool when the request came. Compare it: `request.json.paid == true`.",
+    }],
     examples: &[Example {
         title: "Small requests are answered here, others refused",
         yaml: r#"
@@ -47,6 +56,24 @@ struct If {
     condition: Node,
 }
 
+/// A condition whose type shows only at run time is never taken for false.
+struct Bool(expr::Compiled);
+
+impl Condition for Bool {
+    fn holds(&self, x: &Exchange) -> Result<bool, Box<Fault>> {
+        if self.0.facts.ty == Type::Bool {
+            return self.0.holds(x);
+        }
+        match self.0.eval(x)? {
+            Val::Bool(bool) => Ok(bool),
+            other => {
+                let detail = format!("the condition is {}, not a bool", other.type_word());
+                Err(Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, "if.not_bool", detail))
+            }
+        }
+    }
+}
+
 impl Assertion for If {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let condition = cx.condition(&self.condition);
@@ -68,9 +95,25 @@ impl Assertion for If {
         if !other.is_empty() {
             then.push(Op::Jump(other.len()));
         }
-        let mut ops = vec![Op::Unless(id, Box::new(Test(condition?)), then.len())];
+        let mut ops = vec![Op::Unless(id, Box::new(Bool(condition?)), then.len())];
         ops.extend(then);
         ops.extend(other);
         Some(Compiled::Ops(ops))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::assertions::trial::Trial;
+
+    #[test]
+    fn a_condition_that_is_no_bool_is_never_false() {
+        let steps = "  - if: request.json.flag ?? false\n    then:\n      - respond: 202\n  - respond: 204";
+        let trial = Trial::of(steps);
+        let sent = |body| trial.send("POST", "/", &[("content-type", "application/json")], body);
+        assert_eq!(sent("{\"flag\":true}").status, 202);
+        assert_eq!(sent("{}").status, 204);
+        let outcome = sent("{\"flag\":\"true\"}");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (500, Some("if.not_bool")));
     }
 }

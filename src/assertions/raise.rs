@@ -44,10 +44,40 @@ tests:
     expect: { status: 422, fault: orders.too_many, json_has: { detail: At most 2 ids } }
 "#,
     }],
+    compile: raise,
     ..Kind::of::<Raise>("raise", "Ends the pipeline with a fault of the policy's own.", Category::Logic)
 };
 
-/// Parameters of `raise`.
+/// `again` is no code of a fault: it is the one that was caught.
+fn raise(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+    if step.parameter_node().as_text() != Some("again") {
+        return step.parameters::<Raise>(cx)?.compile(step, cx);
+    }
+    if !cx.is_catching() {
+        let help = "put it into a `catch` block; elsewhere write `raise: { status: 422, code: orders.bad }`";
+        return cx.refuse(
+            "policy.not_in_catch",
+            step.span,
+            "no fault was caught here that could be raised again",
+            help,
+        );
+    }
+    Compiled::plain(Again)
+}
+
+/// Raises the caught fault as it was.
+struct Again;
+
+impl Plain for Again {
+    fn check(&self, x: &mut Exchange) -> Verdict {
+        match x.caught() {
+            Some(fault) => Verdict::Fault(Box::new(fault.clone())),
+            None => Verdict::Passed, // not reached: it loads only inside of `catch`
+        }
+    }
+}
+
+/// Parameters of `raise`. `raise: again` stands in a `catch` block and raises what was caught.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Raise {

@@ -221,6 +221,7 @@ impl Assertion for Route {
             Some(doc) => doc.compile(cx, step.span)?,
             None => Retry::default(),
         };
+        cx.check_sent_once(step.span, retry.any_method);
         // Only a body in memory can be sent again, by this step or after another one.
         if retry.attempts > 1 || cx.flow.routed != Happened::Never || cx.part != Part::Main {
             cx.need_body(Side::Request);
@@ -381,7 +382,7 @@ impl Routes for RouteStep {
             // A step reads the answer's body: no content coding that it would have to undo.
             headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let body = x.give_request_body().map_err(|fault| body_fault(Side::Request, fault))?;
+        let body = x.give_request_body()?;
         let method = self.method.clone().unwrap_or_else(|| x.request.method.clone());
         let host = match (&self.host, &self.way.upstream) {
             (Some(host), _) => host.clone(),

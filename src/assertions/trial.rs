@@ -151,6 +151,16 @@ pub fn refusals_of(yaml: &str) -> Vec<&'static str> {
     load(yaml).1
 }
 
+/// Codes of the warnings about a whole set.
+pub fn warnings(yaml: &str) -> Vec<&'static str> {
+    let file = PolicyFile { name: "trial.yaml".into(), path: "trial.yaml".into(), bytes: yaml.as_bytes().to_vec() };
+    let mut diags = Diagnostics::new();
+    let parsed = parse_files(&Files { list: vec![file], problems: Vec::new() }, &mut diags);
+    compile(&parsed, &environment(), None, None, &mut diags);
+    let warnings = diags.iter().filter(|diagnostic| diagnostic.severity == Severity::Warning);
+    warnings.map(|diagnostic| diagnostic.code).collect()
+}
+
 /// Compiles a set and fails with the diagnostics where it does not load.
 pub fn loads(yaml: &str) -> Snapshot {
     let (snapshot, _, shown) = load(yaml);
@@ -242,9 +252,10 @@ impl Trial {
         });
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            near.write_all(request.as_bytes()).await.unwrap();
             let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
-            serving.await.unwrap();
+            // What the pipeline does not read is left in the pipe.
+            let (_, served) = tokio::join!(near.write_all(request.as_bytes()), serving);
+            served.unwrap();
         });
         outcome.take().unwrap()
     }

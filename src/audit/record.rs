@@ -36,6 +36,15 @@ pub struct Upstream {
     pub latency_ms: u64,
 }
 
+/// A fault that did not decide about the request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noted {
+    pub step: Option<Arc<str>>,
+    pub code: String,
+    /// For the operator only.
+    pub detail: String,
+}
+
 /// Everything that is recorded of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -56,6 +65,10 @@ pub struct Record {
     /// Cause of a fault, for the operator only.
     pub detail: Option<String>,
     pub step: Option<Arc<str>>,
+    /// Faults that a `try` has caught.
+    pub caught: Vec<Noted>,
+    /// What shadowed steps would have done.
+    pub would_deny: Vec<Noted>,
     pub scheme: Option<&'static str>,
     pub subject: Option<Arc<str>>,
     pub client: Option<Arc<str>>,
@@ -92,6 +105,8 @@ impl Record {
         line.optional("fault", self.fault.as_deref());
         line.optional("detail", self.detail.as_deref());
         line.optional("step", self.step.as_deref());
+        line.noted("caught", &self.caught);
+        line.noted("would_deny", &self.would_deny);
         line.optional("auth_scheme", self.scheme);
         line.optional("subject", self.subject.as_deref());
         line.optional("client", self.client.as_deref());
@@ -142,6 +157,23 @@ impl Line<'_> {
         if let Some(value) = value {
             self.text(name, value);
         }
+    }
+
+    fn noted(&mut self, name: &str, all: &[Noted]) {
+        if all.is_empty() {
+            return;
+        }
+        self.key(name);
+        for (index, noted) in all.iter().enumerate() {
+            self.out.push(if index == 0 { '[' } else { ',' });
+            self.out.push('{');
+            let mut line = Line { out: self.out, first: true };
+            line.optional("step", noted.step.as_deref());
+            line.text("fault", &noted.code);
+            line.optional("detail", Some(&*noted.detail).filter(|detail| !detail.is_empty()));
+            self.out.push('}');
+        }
+        self.out.push(']');
     }
 
     fn number(&mut self, name: &str, value: u64) {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use http::HeaderName;
 
+use crate::compile::blocks::Inside;
 use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
 use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
@@ -81,6 +82,12 @@ pub struct Compile<'a> {
     pub(super) operating: Vec<Text>,
     /// `answer.*` means the response just received (`success_when`).
     pub(super) answer_is_response: bool,
+    /// What the step at hand stands in, from the outermost of the service, or of the operator's assertion.
+    pub(super) inside: Vec<Inside>,
+    /// Loops around the step at hand.
+    pub looping: usize,
+    /// Routes that other steps may have to follow with the same body, because they were an alternative.
+    pub(super) replayed: BTreeSet<StepId>,
     /// A step did not compile: what follows from its absence is not reported.
     pub incomplete: bool,
     /// Every root that any step has set, for `on_fault` and `finally`.
@@ -120,6 +127,9 @@ impl<'a> Compile<'a> {
             frame: None,
             operating: Vec::new(),
             answer_is_response: false,
+            inside: Vec::new(),
+            looping: 0,
+            replayed: BTreeSet::new(),
             incomplete: false,
             ever: Flow::default(),
             slots: HashMap::new(),
@@ -216,6 +226,7 @@ impl<'a> Compile<'a> {
         match side {
             Side::Request => {
                 self.needs.request = true;
+                self.replayed.extend(&self.flow.undone);
                 let path = self.step_path();
                 // Routes of the pipeline come before `on_fault` and `finally` too.
                 if self.flow.routed != Happened::Never || self.part != Part::Main {

@@ -1,8 +1,9 @@
 //! What is known at one place of a pipeline: which variables are set, whether there is a response, and
 //! whether anything follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::program::StepId;
 use crate::engine::read::{Read, Slot};
 use crate::engine::value::{Facts, Text, Type};
 use crate::expr::Present;
@@ -55,11 +56,19 @@ pub struct Flow {
     pub routed: Happened,
     /// Nothing gets here: every way has answered.
     pub ended: bool,
+    /// Routes of alternatives that may have been tried and undone on the ways here.
+    pub undone: BTreeSet<StepId>,
 }
 
 impl Default for Flow {
     fn default() -> Self {
-        Flow { roots: BTreeMap::new(), proven: Vec::new(), routed: Happened::Never, ended: false }
+        Flow {
+            roots: BTreeMap::new(),
+            proven: Vec::new(),
+            routed: Happened::Never,
+            ended: false,
+            undone: BTreeSet::new(),
+        }
     }
 }
 
@@ -83,7 +92,8 @@ impl Flow {
             roots.entry(name).or_insert_with(|| root.maybe());
         }
         let proven = self.proven.into_iter().filter(|read| other.proven.contains(read)).collect();
-        Flow { roots, proven, routed: self.routed.join(other.routed), ended: self.ended && other.ended }
+        let undone = self.undone.union(&other.undone).copied().collect();
+        Flow { roots, proven, routed: self.routed.join(other.routed), ended: self.ended && other.ended, undone }
     }
 
     /// Notes that a read is there.
@@ -94,7 +104,28 @@ impl Flow {
     /// Everything set so far may be absent: what `on_fault` and `finally` see.
     pub fn maybe_all(self) -> Flow {
         let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();
-        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false }
+        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone: self.undone }
+    }
+
+    /// The state after steps that were undone: everything is as it was before them. What only they set can be
+    /// asked for, and is absent.
+    pub fn after_undoing(&self, undone: &Flow) -> Flow {
+        let mut flow = self.clone();
+        for (name, root) in &undone.roots {
+            match (flow.roots.get_mut(name), root) {
+                (None, root) => {
+                    flow.roots.insert(name.clone(), root.clone().maybe());
+                }
+                (Some(Root::Members(known)), Root::Members(new)) => {
+                    for (name, (slot, facts)) in new {
+                        known.entry(name.clone()).or_insert((*slot, facts.maybe()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        flow.undone.extend(&undone.undone);
+        flow
     }
 }
 

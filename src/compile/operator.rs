@@ -172,7 +172,7 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.report_use(operator, step.span, &inner);
     let inside = std::mem::take(&mut cx.flow);
     let proven = caller.proven.into_iter().filter(|present| inside.proven.contains(present)).collect();
-    cx.flow = Flow { roots: caller.roots, proven, routed: inside.routed, ended: inside.ended };
+    cx.flow = Flow { roots: caller.roots, proven, ..inside };
     let variables = first..cx.room().0; // those inside: a place of use has its own
     let give = outputs::give(given, step, cx);
     ops.push(Op::Plain(id, give));
@@ -217,14 +217,19 @@ impl Compile<'_> {
         let left = self.flow.clone();
         let id = self.current();
         self.frame.as_mut()?.left.push(left);
-        Some(Compiled::Ops(vec![Op::Plain(id, Box::new(Leaves)), Op::Jump(LEAVE)]))
+        let mut ops = vec![Op::Plain(id, Box::new(Leaves))];
+        ops.extend(self.ways_out());
+        ops.push(Op::Jump(LEAVE));
+        Some(Compiled::Ops(ops))
     }
 
     /// Compiles the steps of an assertion in its scope. Afterwards `flow` is the one inside.
     fn body(&mut self, operator: &Operator, frame: Frame, path: &str) -> (Vec<Op>, Vec<outputs::Given>) {
         let outer = self.frame.replace(Box::new(frame));
         let errors = self.diags.error_count();
+        let around = std::mem::take(&mut self.inside);
         let mut ops = self.steps(&operator.steps, path);
+        self.inside = around;
         let end = ops.len();
         for (at, op) in ops.iter_mut().enumerate() {
             if let Op::Jump(by) = op

@@ -249,7 +249,8 @@ impl Compile<'_> {
 
     fn fault_member(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
         let absent = match self.part {
-            Part::Main => return Err(only_later("fault", "`on_fault` and `finally`")),
+            _ if self.is_catching() => false,
+            Part::Main => return Err(only_later("fault", "`catch`, `on_fault` or `finally`")),
             Part::OnFault => false,
             Part::Finally => true,
         };
@@ -271,7 +272,7 @@ impl Compile<'_> {
             return self.response(path);
         }
         if self.part == Part::Main {
-            return Err(only_later("answer", "`on_fault` and `finally`"));
+            return Err(only_later("answer", "`on_fault` or `finally`"));
         }
         match segment(path, 1) {
             "status" => read(Read::Builtin(Builtin::AnswerStatus), Facts::policy(Type::Int).maybe(), 2),
@@ -335,7 +336,8 @@ impl Compile<'_> {
 
 fn only_later(root: &str, places: &str) -> Unresolved {
     let message = format!("`{root}` exists in {places} only");
-    unresolved("expr.unknown_variable", message, "not here", None, 0)
+    let help = format!("move what reads it into {places}");
+    unresolved("expr.unknown_variable", message, "not here", Some(help), 0)
 }
 
 fn tls(path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {

@@ -57,7 +57,8 @@ impl TimeoutsDoc {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryDoc {
-    /// In total, with the first.
+    /// In total, with the first; 1 without it.
+    #[serde(default = "one_attempt")]
     attempts: u32,
     /// What is worth another attempt: `connect`, `reset`, `502`, `503`, `504`; all of them without it.
     #[serde(default, rename = "for")]
@@ -71,6 +72,10 @@ pub struct RetryDoc {
     /// Retries per hundred calls, at most; `20%` without it.
     #[serde(default)]
     budget: Option<Literal>,
+}
+
+fn one_attempt() -> u32 {
+    1
 }
 
 impl RetryDoc {

@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::compile::context::{Compile, Part};
-use crate::compile::flow::Happened;
+use crate::compile::flow::{Flow, Happened};
 use crate::compile::kind::{Compiled, Ends, Kind};
 use crate::compile::operator;
 use crate::compile::text::Test;
-use crate::engine::program::{Op, StepId, StepMeta};
+use crate::engine::program::{Condition, Op, StepId, StepMeta};
 use crate::engine::read::Side;
 use crate::source::{Diagnostic, Entry, Name, Node, NodeValue, Span, read, suggest};
 
@@ -32,9 +32,23 @@ pub struct Step<'s> {
     pub name: Option<String>,
     /// The `as:` beside it.
     pub renamed: Option<Name>,
-    when: Option<&'s Node>,
+    pub(super) when: Option<&'s Node>,
+    /// The `shadow` beside it.
+    shadow: Option<Span>,
     /// Index path of its children: `3.`.
     path: String,
+}
+
+/// What a step becomes, its condition apart.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub id: StepId,
+    /// What the condition reads.
+    pub buffers: Vec<Op>,
+    pub condition: Option<Box<dyn Condition>>,
+    pub inner: Vec<Op>,
+    /// The state where the condition does not hold.
+    before: Flow,
 }
 
 impl<'s> Step<'s> {
@@ -98,10 +112,10 @@ impl Compile<'_> {
         ops
     }
 
-    fn take_apart<'n>(&mut self, item: &'n Node, path: String) -> Option<Step<'n>> {
+    pub(super) fn take_apart<'n>(&mut self, item: &'n Node, path: String) -> Option<Step<'n>> {
         let bare = |kind, word, span| {
-            let (params, name, renamed, when) = (None, None, None, None);
-            Step { kind, word, span, params, node: item, name, renamed, when, path }
+            let (params, name, renamed, when, shadow) = (None, None, None, None, None);
+            Step { kind, word, span, params, node: item, name, renamed, when, shadow, path }
         };
         if let Some(word) = item.as_text() {
             let kind = self.kind(word, item.span())?;
@@ -122,6 +136,7 @@ impl Compile<'_> {
         step.params = Some(&entry.value);
         step.name = item.get("name").and_then(Node::as_text).map(str::to_owned);
         step.when = item.get("when");
+        step.shadow = self.shadow_of(item, entries);
         step.renamed = item.get("as").and_then(|node| self.renamed(kind, node));
         Some(step)
     }
@@ -163,10 +178,7 @@ impl Compile<'_> {
         if key == assertion.key {
             return;
         }
-        if key == "shadow" {
-            let help = "remove it; to try a rule without denying, put a `log` behind a `when`";
-            self.refuse::<()>("policy.not_supported", other.key_span, "`shadow` comes with a later version", help);
-        } else if (key == "name" || key == "when") && other.value.as_text().is_none() {
+        if (key == "name" || key == "when") && other.value.as_text().is_none() {
             let message = format!("`{key}` takes a text, got {}", other.value.kind());
             self.refuse::<()>("policy.wrong_type", other.value.span(), message, "put it in quotes, on one line");
         } else if !STEP_KEYS.contains(&key)
@@ -227,41 +239,50 @@ impl Compile<'_> {
     }
 
     fn step(&mut self, step: &Step<'_>) -> Vec<Op> {
-        if self.steps.len() >= STEPS_MAX {
-            let message = format!("a service has at most {STEPS_MAX} steps, includes counted");
-            self.refuse::<()>("policy.too_many_steps", step.span, message, "split the service");
-            return Vec::new();
-        }
-        if self.part == Part::Finally && !step.kind.in_finally {
-            let message = format!("`{}` cannot stand in `finally`", step.kind.name);
-            let help = "`finally` takes steps that record (`audit`, `log`) and `set`: the answer has left";
-            self.refuse::<()>("policy.not_in_finally", step.span, message, help);
-            return Vec::new();
-        }
-        let (outer, outer_span) = (self.current, self.step_span);
-        let id = self.begin(step);
-        let outer_needs = std::mem::take(&mut self.needs);
-        let before = self.flow.clone();
-        let condition = step.when.and_then(|when| self.condition(when));
-        let mut ops = self.buffers(id);
-        if let Some(condition) = &condition {
-            self.flow.proven.extend(condition.proves.iter().cloned());
-        }
-        self.needs = Default::default();
-        let inner = self.compiled(step, id);
-        self.needs = outer_needs;
-        self.remember();
+        let Parts { id, buffers: mut ops, condition, inner, before } = self.parts(step);
         if step.when.is_some() {
             let inside = std::mem::replace(&mut self.flow, before);
             let around = std::mem::take(&mut self.flow);
             self.flow = around.join(inside);
         }
         if let Some(condition) = condition {
-            ops.push(Op::Unless(id, Box::new(Test(condition)), inner.len()));
+            ops.push(Op::Unless(id, condition, inner.len()));
         }
         ops.extend(inner);
-        (self.current, self.step_span) = (outer, outer_span);
         ops
+    }
+
+    /// Compiles a step whose condition the caller puts in its place; the state is that inside of the condition.
+    pub(super) fn parts(&mut self, step: &Step<'_>) -> Parts {
+        if self.steps.len() >= STEPS_MAX {
+            let message = format!("a service has at most {STEPS_MAX} steps, includes counted");
+            self.refuse::<()>("policy.too_many_steps", step.span, message, "split the service");
+            return Parts::default();
+        }
+        if self.part == Part::Finally && !step.kind.in_finally {
+            let message = format!("`{}` cannot stand in `finally`", step.kind.name);
+            let help = "`finally` takes steps that record (`audit`, `log`) and `set`: the answer has left";
+            self.refuse::<()>("policy.not_in_finally", step.span, message, help);
+            return Parts::default();
+        }
+        let (outer, outer_span) = (self.current, self.step_span);
+        let id = self.begin(step);
+        let outer_needs = std::mem::take(&mut self.needs);
+        let before = self.flow.clone();
+        let condition = step.when.and_then(|when| self.condition(when));
+        let buffers = self.buffers(id);
+        if let Some(condition) = &condition {
+            self.flow.proven.extend(condition.proves.iter().cloned());
+        }
+        self.needs = Default::default();
+        let inner = match step.shadow {
+            Some(span) => self.shadowed(step, id, span),
+            None => self.compiled(step, id),
+        };
+        self.needs = outer_needs;
+        self.remember();
+        (self.current, self.step_span) = (outer, outer_span);
+        Parts { id, buffers, condition: condition.map(|condition| Box::new(Test(condition)) as _), inner, before }
     }
 
     fn begin(&mut self, step: &Step<'_>) -> StepId {
@@ -281,7 +302,7 @@ impl Compile<'_> {
         id
     }
 
-    fn compiled(&mut self, step: &Step<'_>, id: StepId) -> Vec<Op> {
+    pub(super) fn compiled(&mut self, step: &Step<'_>, id: StepId) -> Vec<Op> {
         let compiled = (step.kind.compile)(step, self);
         if step.kind.ends == Ends::Always {
             self.flow.ended = true;
@@ -292,6 +313,10 @@ impl Compile<'_> {
             Some(Compiled::Plain(plain)) => ops.push(Op::Plain(id, plain)),
             Some(Compiled::Waits(waits)) => ops.push(Op::Waits(id, waits)),
             Some(Compiled::Route(route)) => {
+                if self.looping > 0 {
+                    let help = "a request is sent once: route behind the loop";
+                    self.refuse::<()>("policy.route_in_loop", step.span, "a `route` cannot stand in a loop", help);
+                }
                 // Becomes a buffer where a later step reads the request's body: see `hold_for_later`.
                 ops.push(Op::Jump(0));
                 ops.push(Op::Route(id, route));
@@ -319,15 +344,15 @@ impl Compile<'_> {
 
     /// Where a step behind a `route` reads the request's body, routes have to hold it.
     pub fn hold_for_later(&self, ops: &mut [Op]) {
-        if self.late_request.is_none() {
-            return;
-        }
         for at in 1..ops.len() {
-            if let Some(Op::Route(id, _)) = ops.get(at) {
-                let id = *id;
-                if let Some(before) = ops.get_mut(at - 1) {
-                    *before = Op::Buffer(id, Side::Request);
-                }
+            let Some(Op::Route(id, _)) = ops.get(at) else { continue };
+            let hold = match (&self.late_request, self.replayed.contains(id)) {
+                (Some(_), _) => Op::Buffer(*id, Side::Request),
+                (None, true) => Op::Hold(*id),
+                (None, false) => continue,
+            };
+            if let Some(before) = ops.get_mut(at - 1) {
+                *before = hold;
             }
         }
     }

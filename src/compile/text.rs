@@ -203,7 +203,8 @@ impl Compile<'_> {
         let compiled = self.expression_of(node, true)?;
         if let Some(constant) = compiled.constant {
             let message = format!("this condition is always {constant}");
-            self.report(Diagnostic::warning("policy.constant_condition", node.span(), message));
+            let help = "ask something of the request, or remove the condition";
+            self.report(Diagnostic::warning("policy.constant_condition", node.span(), message).with_help(help));
         }
         Some(compiled)
     }

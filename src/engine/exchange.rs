@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::audit::metrics::Outcome;
 use crate::audit::record::Record;
 use crate::body::{Body, Ending, Hold};
+use crate::engine::journal::Journal;
 use crate::engine::message::Request;
 use crate::engine::program::EndedBy;
 use crate::engine::run::run_plain;
@@ -18,6 +19,7 @@ use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::state::State;
 use crate::engine::trace::{Trace, Traces, line};
 use crate::engine::value::{Text, Value};
+use crate::engine::walk::Walk;
 use crate::engine::watch::Wanted;
 use crate::engine::worker::{Live, Worker};
 use crate::fault::Fault;
@@ -93,6 +95,10 @@ pub struct Exchange {
     pub client: Client,
     /// What steps may change: read through the exchange, written through its setters.
     pub(super) state: State,
+    pub(super) journal: Journal,
+    pub(super) walk: Walk,
+    /// A fault after which the connection cannot be used was caught.
+    pub(super) close_after: bool,
     pub answer: Option<AnswerFacts>,
     /// Fields of the answer that left, kept where `finally` reads them.
     pub answer_headers: Option<Box<HeaderMap>>,
@@ -129,6 +135,9 @@ impl Exchange {
             sending_since_ns: started_ns,
             client,
             state: State::new(request),
+            journal: Journal::default(),
+            walk: Walk::default(),
+            close_after: false,
             answer: None,
             answer_headers: None,
             fault: None,
@@ -280,6 +289,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let snapshot = self.snapshot.clone();
         // What is still here has not left: there was no answer.
+        self.undo_all();
         self.state.response = None;
         run_plain(&self.compiled(&snapshot).finally, self);
         // Filters read the exchange, of which the record takes what it needs.

@@ -88,6 +88,11 @@ impl Request {
     /// Replaces the body; what was parsed of the old one is forgotten.
     pub fn set_body(&mut self, body: Body) {
         self.body = body;
+        self.forget_parsed();
+    }
+
+    /// Forgets what was parsed of the body.
+    pub fn forget_parsed(&mut self) {
         self.json = OnceCell::new();
     }
 
@@ -106,6 +111,11 @@ impl Response {
     /// Replaces the body; what was parsed of the old one is forgotten.
     pub fn set_body(&mut self, body: Body) {
         self.body = body;
+        self.forget_parsed();
+    }
+
+    /// Forgets what was parsed of the body.
+    pub fn forget_parsed(&mut self) {
         self.json = OnceCell::new();
     }
 

@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::engine::exchange::Exchange;
-use crate::engine::read::{Read, Side};
+use crate::engine::read::{Read, Side, Slot};
+use crate::engine::value::{Text, Value};
 use crate::fault::Fault;
 use crate::source::Span;
 use crate::upstream::{Answer, Call, SendError};
@@ -82,6 +83,59 @@ pub trait Condition: Send + Sync {
     fn holds(&self, x: &Exchange) -> Result<bool, Box<Fault>>;
 }
 
+/// Chooses one of several ways, counted from 0.
+pub trait Branch: Send + Sync {
+    fn choose(&self, x: &Exchange) -> Result<usize, Box<Fault>>;
+}
+
+/// Makes one fault of those of all children, in their order.
+pub trait Exhausts: Send + Sync {
+    fn choose(&self, faults: Vec<Fault>) -> Box<Fault>;
+}
+
+/// What a loop runs over and what it gathers.
+pub trait Each: Send + Sync {
+    /// A list, or JSON that is one; never longer than the loop's limit.
+    fn items(&self, x: &Exchange) -> Result<Value, Box<Fault>>;
+    /// How many values each round gives.
+    fn gathers(&self) -> usize;
+    /// One of them.
+    fn gathered(&self, which: usize, x: &Exchange) -> Result<Value, Box<Fault>>;
+}
+
+/// Where a loop puts what it is at.
+pub struct Round {
+    pub item: Slot,
+    pub index: Slot,
+    /// Lists of what was gathered, set at the end.
+    pub gathered: Vec<Slot>,
+    /// Operations to skip after the last round.
+    pub end: usize,
+}
+
+/// What happens to a fault inside a frame. In each case what was changed inside is taken back.
+pub enum Frame {
+    /// A child of `any`: the next one is tried.
+    Child,
+    /// The block of a `try`.
+    Try(Box<Catches>),
+    /// Recorded as what would have been; the walk goes on.
+    Shadow,
+}
+
+/// Which faults a `try` takes.
+#[derive(Debug, Default)]
+pub struct Catches {
+    pub broken: bool,
+    /// Denials but those of `guards`.
+    pub denied: bool,
+    pub codes: Vec<Text>,
+    /// First words of codes.
+    pub families: Vec<Text>,
+    /// Steps whose denials only their written code catches, so that nobody swallows an authentication.
+    pub guards: Vec<StepId>,
+}
+
 /// Index of a step among those of its service.
 pub type StepId = u16;
 
@@ -95,10 +149,48 @@ pub enum Op {
     Enter(StepId, Box<dyn Plain>, usize),
     /// Reads a body whole for the step that needs it; does nothing the second time.
     Buffer(StepId, Side),
+    /// Reads the request's body whole if it is not too large: what comes later may need it again.
+    Hold(StepId),
+    /// Opens a frame; a fault that it takes goes on so many operations later.
+    Open(StepId, Frame, usize),
+    /// Closes the frame, keeps its changes and goes on so many operations later.
+    Close(usize),
+    /// Closes the frame of a child that did not take part.
+    Withdraw,
+    /// No child has passed.
+    Exhausted(StepId, Box<dyn Exhausts>),
+    /// The fault at hand is dealt with.
+    EndCatch,
+    /// Goes on as many operations later as the chosen way says.
+    Branch(StepId, Box<dyn Branch>, Vec<usize>),
+    /// Begins a loop.
+    Begin(StepId, Arc<dyn Each>),
+    /// Begins the next round, or ends the loop.
+    Next(Box<Round>),
+    /// Ends the loop in the middle: a `stop` leaves it.
+    EndLoop,
+    /// Adds what the round gives.
+    Gather(StepId, Arc<dyn Each>),
+    /// Goes on so many operations before the next.
+    Back(usize),
     /// Goes on so many operations later.
     Jump(usize),
     /// Goes on so many operations later where the condition does not hold.
     Unless(StepId, Box<dyn Condition>, usize),
+}
+
+impl Op {
+    /// The step that it belongs to, where it can fail.
+    pub fn step(&self) -> Option<StepId> {
+        match self {
+            Op::Plain(step, _) | Op::Waits(step, _) | Op::Route(step, _) | Op::Buffer(step, _) | Op::Hold(step) => {
+                Some(*step)
+            }
+            Op::Open(step, ..) | Op::Exhausted(step, _) | Op::Branch(step, ..) | Op::Unless(step, ..) => Some(*step),
+            Op::Begin(step, _) | Op::Gather(step, _) | Op::Enter(step, ..) => Some(*step),
+            Op::Close(_) | Op::Withdraw | Op::EndCatch | Op::EndLoop | Op::Next(_) | Op::Back(_) | Op::Jump(_) => None,
+        }
+    }
 }
 
 /// A program.

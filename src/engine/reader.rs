@@ -192,7 +192,7 @@ impl Exchange {
     /// The rest of the built-ins: what there is once there is an answer or a fault.
     fn answer_builtin(&self, builtin: Builtin) -> Val<'_> {
         let status = |status: StatusCode| Val::Int(i64::from(status.as_u16()));
-        let (response, fault) = (self.response.as_ref(), self.fault.as_ref());
+        let (response, fault) = (self.response.as_ref(), self.fault_at_hand());
         match builtin {
             Builtin::ResponseStatus => response.map_or(Val::Absent, |response| status(response.status)),
             Builtin::ResponseSize => size(response.and_then(|response| response.body.size())),

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 
 use http::StatusCode;
 
@@ -9,16 +10,18 @@ use crate::body::BodyFault;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{EndedBy, Flow, Op, Program, StepId, Verdict};
 use crate::engine::read::Side;
+use crate::engine::walk::{catch, steer};
 use crate::fault::Fault;
 
 /// Runs a program to its end. Passed means: the last step was reached.
 pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
     let mut at = 0;
     loop {
-        if let Some((step, verdict)) = guarded(program, &mut at, x)
-            && let Some(verdict) = conclude(x, step, verdict)
-        {
-            return verdict;
+        if let Some((step, verdict)) = guarded(program, &mut at, x) {
+            match conclude(program, &mut at, x, step, verdict) {
+                Some(verdict) => return verdict,
+                None => continue,
+            }
         }
         let Some(op) = program.ops.get(at) else { return Verdict::Passed };
         at += 1;
@@ -42,12 +45,34 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
                 Ok(()) => continue,
                 Err(fault) => (*step, Verdict::Fault(fault)),
             },
-            Op::Plain(..) | Op::Enter(..) | Op::Jump(_) | Op::Unless(..) => continue, // `guarded` takes these
+            Op::Hold(step) => match hold(x).await {
+                Ok(()) => continue,
+                Err(fault) => (*step, Verdict::Fault(fault)),
+            },
+            _ => {
+                // `guarded` takes the others; a loop that has run long stops before its next round.
+                at -= 1;
+                let_others_run().await;
+                continue;
+            }
         };
-        if let Some(verdict) = conclude(x, step, verdict) {
+        if let Some(verdict) = conclude(program, &mut at, x, step, verdict) {
             return verdict;
         }
     }
+}
+
+/// Gives the worker's other requests, and the deadline of this one, their turn.
+async fn let_others_run() {
+    let mut asked = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut asked, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs what does not wait from `at` on, under one guard against panics: a guard per step costs more than most
@@ -58,8 +83,8 @@ fn guarded(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepI
         Err(_) => {
             // `at` already stands behind the operation that panicked.
             let step = match program.ops.get(at.saturating_sub(1)) {
-                Some(Op::Plain(step, _) | Op::Enter(step, ..) | Op::Unless(step, ..)) => *step,
-                _ => 0,
+                Some(op) => op.step().unwrap_or_default(),
+                None => 0,
             };
             Some((step, panicked()))
         }
@@ -85,20 +110,14 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
                     other => return Some((*step, other)),
                 }
             }
-            Op::Jump(by) => *at += 1 + by,
-            Op::Unless(step, condition, by) => {
+            Op::Waits(..) | Op::Route(..) | Op::Buffer(..) | Op::Hold(_) => return None,
+            Op::Next(_) if x.walk.has_run_long() => return None,
+            steering => {
                 *at += 1;
-                x.begin(*step);
-                match condition.holds(x) {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        x.skip(*step);
-                        *at += by;
-                    }
-                    Err(fault) => return Some((*step, Verdict::Fault(fault))),
+                if let Err((step, fault)) = steer(steering, at, x) {
+                    return Some((step, Verdict::Fault(fault)));
                 }
             }
-            Op::Waits(..) | Op::Route(..) | Op::Buffer(..) => return None,
         }
     }
     None
@@ -111,7 +130,7 @@ async fn wait(flow: Flow<'_>) -> Verdict {
         Flow::Later(mut future) => {
             poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
                 Ok(poll) => poll,
-                Err(_) => std::task::Poll::Ready(panicked()),
+                Err(_) => Poll::Ready(panicked()),
             })
             .await
         }
@@ -146,20 +165,37 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
                     at += by;
                 }
             }
-            Op::Waits(..) | Op::Route(..) | Op::Buffer(..) => {}
+            _ => {} // composites that catch or repeat do not stand in `finally`
         }
     }
 }
 
-/// Notes the verdict; anything but passed ends the program.
-fn conclude(x: &mut Exchange, step: StepId, mut verdict: Verdict) -> Option<Verdict> {
+/// Notes the verdict. A fault that a frame takes goes on where the frame says; any other, and an answer, ends the
+/// program.
+fn conclude(
+    program: &Program,
+    at: &mut usize,
+    x: &mut Exchange,
+    step: StepId,
+    mut verdict: Verdict,
+) -> Option<Verdict> {
     if let Verdict::Fault(fault) = &mut verdict {
         fault.step.get_or_insert(step);
     }
     x.note(step, &verdict);
     match verdict {
         Verdict::Passed => None,
-        other => Some(other),
+        Verdict::Ended(by) => {
+            x.keep_all();
+            Some(Verdict::Ended(by))
+        }
+        Verdict::Fault(fault) => match catch(program, fault, x) {
+            Ok(handler) => {
+                *at = handler;
+                None
+            }
+            Err(fault) => Some(Verdict::Fault(fault)),
+        },
     }
 }
 
@@ -179,7 +215,15 @@ fn panicked() -> Verdict {
 async fn buffer(x: &mut Exchange, side: Side) -> Result<(), Box<Fault>> {
     let limit = x.worker.shared.limits.body_buffered;
     let Some(body) = x.state.body_mut(side) else { return Ok(()) };
-    body.buffer(limit).await.map_err(|fault| body_fault(side, fault))
+    let read = body.buffer(limit).await;
+    read.map_err(|fault| x.body_fault(side, fault))
+}
+
+async fn hold(x: &mut Exchange) -> Result<(), Box<Fault>> {
+    let limit = x.worker.shared.limits.body_buffered;
+    let Some(body) = x.state.body_mut(Side::Request) else { return Ok(()) };
+    let read = body.hold(limit).await;
+    read.map_err(|fault| x.body_fault(Side::Request, fault))
 }
 
 /// A body that could not be read: the client's fault in a request, the upstream's in a response.

@@ -120,6 +120,7 @@ pub async fn answer(mut x: Box<Exchange>) -> Box<Exchange> {
     if x.fault.is_none() {
         let service = x.compiled(&snapshot);
         let verdict = within_deadline(&mut x, &service.main, Duration::ZERO).await;
+        x.undo_all(); // what the deadline cut off in the middle
         if let Some(by) = ended_by(&verdict) {
             x.ended_by = by;
         }
@@ -137,6 +138,7 @@ pub async fn answer(mut x: Box<Exchange>) -> Box<Exchange> {
         x.state.response = Some(problem(&fault, &x.id));
         let service = x.compiled(&snapshot);
         let on_fault = within_deadline(&mut x, &service.on_fault, ON_FAULT_TIME_MIN).await;
+        x.undo_all();
         if let Verdict::Fault(second) = on_fault {
             tracing::warn!(service = x.service_name(), request_id = x.id, code = %second.code, detail = second.detail,
                 "on_fault failed; the plain answer was sent");
@@ -195,7 +197,7 @@ pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
     for edit in std::mem::take(&mut x.state.answer_edits) {
         apply(&edit, &mut headers);
     }
-    if x.fault.as_ref().is_some_and(|fault| fault.close) {
+    if x.close_after || x.fault.as_ref().is_some_and(|fault| fault.close) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     leave_out_body(x.asked_method(), status, &mut headers, &mut body);

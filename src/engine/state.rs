@@ -6,14 +6,17 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use smallvec::SmallVec;
 
 use crate::body::{Body, BodyFault};
 use crate::engine::exchange::{AnswerEdit, Exchange, Original, Withheld};
+use crate::engine::journal::{RequestHead, Thing, Undo};
 use crate::engine::message::{Request, Response};
 use crate::engine::read::{Side, Slot};
+use crate::engine::run::body_fault;
 use crate::engine::value::{Text, Value};
+use crate::fault::Fault;
 use crate::identity::Identity;
 use crate::path::CanonicalPath;
 
@@ -69,7 +72,8 @@ impl Exchange {
     /// Sets a variable.
     pub fn set(&mut self, slot: Slot, value: Value) {
         if let Some(variable) = self.state.vars.get_mut(usize::from(slot.0)) {
-            *variable = value;
+            let old = std::mem::replace(variable, value);
+            self.journal.keep(Undo::Var(slot, old));
         }
     }
 
@@ -81,7 +85,8 @@ impl Exchange {
     /// Says who the caller is.
     pub fn identify(&mut self, slot: Slot, identity: Arc<Identity>) {
         if let Some(place) = self.state.identities.get_mut(usize::from(slot.0)) {
-            *place = Some(identity);
+            let old = place.replace(identity);
+            self.journal.keep(Undo::Identity(slot, old));
         }
     }
 
@@ -92,6 +97,16 @@ impl Exchange {
 
     /// Changes the path, query and method that go upstream. The first change keeps what the client asked.
     pub fn rewrite(&mut self, path: Option<CanonicalPath>, query: Option<String>, method: Option<Method>) {
+        if self.journal.wants(Thing::Head) {
+            let request = &self.state.request;
+            let head = RequestHead {
+                method: request.method.clone(),
+                path: request.path.clone(),
+                changed_query: request.changed_query.clone(),
+                original: self.state.original.clone(),
+            };
+            self.journal.keep(Undo::Head(Box::new(head)));
+        }
         if self.original.is_none() {
             self.state.original = Some(Box::new(Original {
                 path: self.request.path.as_str().to_owned(),
@@ -114,35 +129,46 @@ impl Exchange {
     /// Notes that `route` must not forward a credential.
     pub fn withhold(&mut self, credential: Withheld) {
         if !self.withheld.contains(&credential) {
+            self.keep_withheld();
             self.state.withheld.push(credential);
         }
     }
 
     /// Fields of a message, to be changed; `None` where there is no such message.
     pub fn headers_mut(&mut self, side: Side) -> Option<&mut HeaderMap> {
-        match side {
-            Side::Request => Some(&mut self.state.request.headers),
-            Side::Response => self.state.response.as_mut().map(|response| &mut response.headers),
+        let headers = match side {
+            Side::Request => &mut self.state.request.headers,
+            Side::Response => &mut self.state.response.as_mut()?.headers,
+        };
+        if self.journal.wants(Thing::Headers(side)) {
+            self.journal.keep(Undo::Headers(side, headers.clone()));
         }
+        Some(headers)
     }
 
     /// Notes that a request field is the policy's own: it may stand for one that the client cannot send, and for
     /// a credential that is not forwarded.
     pub fn own_header(&mut self, name: &HeaderName) {
         if !self.headers_set.contains(name) {
+            self.keep_headers_set();
             self.state.headers_set.push(name.clone());
         }
+        self.keep_withheld();
         self.state.withheld.retain(|withheld| !matches!(withheld, Withheld::Header(read) if read == name));
     }
 
     /// Forgets which request fields were the policy's own where they are gone: only a step may bring them back.
     pub fn disown_removed_headers(&mut self) {
+        self.keep_headers_set();
         let State { request, headers_set, .. } = &mut self.state;
         headers_set.retain(|name| request.headers.contains_key(&*name));
     }
 
     /// Replaces the body of a message; nothing happens where there is no such message.
     pub fn set_body(&mut self, side: Side, body: Body) {
+        let Some(place) = self.state.body_mut(side) else { return };
+        let old = std::mem::take(place);
+        self.journal.keep(Undo::Body(side, old));
         match (side, &mut self.state.response) {
             (Side::Request, _) => self.state.request.set_body(body),
             (Side::Response, Some(response)) => response.set_body(body),
@@ -151,34 +177,71 @@ impl Exchange {
     }
 
     /// Gives the request's body to be sent: one that streams is gone afterwards.
-    pub fn give_request_body(&mut self) -> Result<Body, BodyFault> {
-        self.state.request.body.give()
+    pub fn give_request_body(&mut self) -> Result<Body, Box<Fault>> {
+        let given = self.state.request.body.give();
+        given.map_err(|fault| self.body_fault(Side::Request, fault))
+    }
+
+    /// A body that could not be read. One that an alternative before this has sent away is not "gone" by a
+    /// mistake of the policy: it was too large to be held.
+    pub(super) fn body_fault(&self, side: Side, fault: BodyFault) -> Box<Fault> {
+        if fault == BodyFault::Gone && side == Side::Request && self.journal.body_spent {
+            let limit = self.worker.shared.limits.body_buffered;
+            let detail = format!("an alternative before this one sent it, and more than {limit} bytes are not held");
+            return Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, "body.not_replayable", detail);
+        }
+        body_fault(side, fault)
     }
 
     /// Holds a streamed body to so many bytes; the limit is never widened.
     pub fn tighten_body(&mut self, side: Side, bytes: u64) {
         if let Some(Body::Stream(inbound)) = self.state.body_mut(side) {
+            self.journal.keep(Undo::Limit(side, inbound.limit()));
             inbound.tighten(bytes);
         }
     }
 
     /// Sets what will be answered.
     pub fn set_response(&mut self, response: Response) {
-        self.state.response = Some(response);
+        let old = self.state.response.replace(response);
+        if self.journal.wants(Thing::Response) {
+            self.journal.keep(Undo::Response(old.map(Box::new)));
+        }
     }
 
-    /// Takes the response to make another of it, which the step has to set.
+    /// Takes the response to make another of it, which the step has to set. For steps that end the pipeline:
+    /// nothing brings it back.
     pub fn take_response(&mut self) -> Option<Response> {
         self.state.response.take()
     }
 
     /// Adds a change of whatever answer leaves.
     pub fn edit_answer(&mut self, edit: AnswerEdit) {
+        self.keep_answer_edits();
         self.state.answer_edits.push(edit);
     }
 
     /// Takes back changes of the answer that do not hold any more.
     pub fn retain_answer_edits(&mut self, keep: impl FnMut(&AnswerEdit) -> bool) {
+        self.keep_answer_edits();
         self.state.answer_edits.retain(keep);
+    }
+
+    fn keep_withheld(&mut self) {
+        if self.journal.wants(Thing::Withheld) {
+            self.journal.keep(Undo::Withheld(self.state.withheld.clone()));
+        }
+    }
+
+    fn keep_headers_set(&mut self) {
+        if self.journal.wants(Thing::HeadersSet) {
+            self.journal.keep(Undo::HeadersSet(self.state.headers_set.clone()));
+        }
+    }
+
+    fn keep_answer_edits(&mut self) {
+        if self.journal.wants(Thing::AnswerEdits) {
+            self.journal.keep(Undo::AnswerEdits(self.state.answer_edits.clone()));
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::program::{EndedBy, StepId, Verdict};
 use crate::engine::read::Slot;
 use crate::engine::value::Value;
-use crate::fault::Kind;
+use crate::fault::{Fault, Kind};
 use crate::identity::Identity;
 
 /// Steps of one live trace; loops make many.
@@ -51,6 +51,8 @@ pub enum TracedVerdict {
     Ended(EndedBy),
     Denied(String),
     Broken(String),
+    /// Shadowed: what it would have been, with its code.
+    WouldDeny(String),
     /// Its condition did not hold; only in live traces.
     Skipped,
 }
@@ -165,6 +167,17 @@ impl Exchange {
                 Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
             };
             trace.borrow_mut().add(step, verdict, self);
+        }
+    }
+
+    /// Notes that the denial of a shadowed step was only recorded.
+    pub(super) fn note_shadowed(&self, step: StepId, fault: &Fault) {
+        let Some(trace) = &self.trace else { return };
+        let verdict = TracedVerdict::WouldDeny(fault.code.to_string());
+        let mut trace = trace.borrow_mut();
+        match trace.lines.last_mut() {
+            Some(last) if last.step == step => last.verdict = verdict,
+            _ => trace.add(step, verdict, self),
         }
     }
 

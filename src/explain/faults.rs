@@ -72,6 +72,12 @@ pub(super) const PAGES: &[Page] = &[
         "Put the step before the `route`, so that the body is held.",
     ),
     fault(
+        500,
+        "body.not_replayable",
+        "An alternative of `any` or `try` sent the body away, it was too large to be held, and now it is needed again.",
+        "Raise `limits: body_buffered`, or let only one alternative read the body.",
+    ),
+    fault(
         415,
         "body.encoded",
         "A step reads a body that has a content coding such as gzip.",

@@ -98,6 +98,42 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.may_send_twice",
+        "A warning: an alternative before this `route` may have sent the same request already.",
+        "Where the upstreams stand being asked twice, say so on the second route.",
+        "- route: { upstream: orders, retry: { any_method: true } }",
+    ),
+    page(
+        "policy.route_in_loop",
+        "A `route` stands in a `for_each`: a request is sent once and has one response.",
+        "Put it behind the loop; what the loop finds out goes there in a variable.",
+        "",
+    ),
+    page(
+        "policy.loop_changes",
+        "A variable that each round of a loop changes has another type, mark or origin in every round.",
+        "Give it one type, before the loop and inside.",
+        "- set: { total: { value: \"${total + line.qty}\", type: int } }",
+    ),
+    page(
+        "policy.duplicate_case",
+        "Two keys of `cases` hold the same value, so that the second would never be chosen.",
+        "Remove one of them.",
+        "",
+    ),
+    page(
+        "policy.not_in_catch",
+        "`raise: again` stands where no fault has been caught.",
+        "Put it into a `catch` block; elsewhere raise a code of your own.",
+        "- try: [...]\n  catch: [{ log: \"${fault.code}\" }, { raise: again }]",
+    ),
+    page(
+        "policy.shadow",
+        "`shadow: true` stands on a step that denies nothing, or on one whose effect cannot be taken back.",
+        "Put it on the step that denies, or remove it.",
+        "- authorize: { groups: [managers] }\n  shadow: true",
+    ),
+    page(
         "policy.no_answer",
         "Some or all ways through the pipeline end without an answer.",
         "End every way with `route`, `respond` or `redirect`.",

@@ -45,7 +45,7 @@ impl Touched {
                 TracedVerdict::Denied(code) | TracedVerdict::Broken(code) if is_told(step, code) => {
                     outcomes.passed = true;
                 }
-                TracedVerdict::Denied(_) => outcomes.denied = true,
+                TracedVerdict::Denied(_) | TracedVerdict::WouldDeny(_) => outcomes.denied = true,
                 TracedVerdict::Broken(_) | TracedVerdict::Skipped => {}
             }
         }

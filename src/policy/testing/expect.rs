@@ -102,6 +102,7 @@ pub(super) enum StepWord {
     Passed,
     NotRun,
     Denied,
+    WouldDeny,
 }
 
 impl StepWord {
@@ -111,6 +112,7 @@ impl StepWord {
             StepWord::Passed => "passed",
             StepWord::NotRun => "not_run",
             StepWord::Denied => "denied",
+            StepWord::WouldDeny => "would_deny",
         }
     }
 }
@@ -159,6 +161,8 @@ struct StepsDoc {
     passed: OneOrMany<Name>,
     not_run: OneOrMany<Name>,
     denied: OneOrMany<Name>,
+    /// Shadowed steps that would have denied.
+    would_deny: OneOrMany<Name>,
 }
 
 /// The request's record.
@@ -199,7 +203,6 @@ struct CallDoc {
 impl Expect {
     /// Reads an expectation; everything wrong with it is reported.
     pub fn read(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Expect> {
-        let node = &super::request::within(node, "steps", &["would_deny"], diags);
         let doc: ExpectDoc = read(node, None, "`expect`", diags)?;
         // A null body can be expected; any other key without a value would expect nothing.
         for entry in node.as_map().unwrap_or_default() {
@@ -249,6 +252,7 @@ impl Expect {
             (StepWord::Passed, doc.steps.passed),
             (StepWord::NotRun, doc.steps.not_run),
             (StepWord::Denied, doc.steps.denied),
+            (StepWord::WouldDeny, doc.steps.would_deny),
         ] {
             expect.steps.extend(names.into_iter().map(|name| (word, name)));
         }

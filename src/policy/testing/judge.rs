@@ -246,6 +246,7 @@ impl Judge<'_> {
                 }
                 StepWord::NotRun => verdicts().next().is_none(),
                 StepWord::Denied => verdicts().any(|verdict| matches!(verdict, TracedVerdict::Denied(_))),
+                StepWord::WouldDeny => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldDeny(_))),
             };
             if !holds {
                 let got = verdicts().map(verdict_word).collect::<Vec<_>>().join(", ");
@@ -388,5 +389,6 @@ fn verdict_word(verdict: &TracedVerdict) -> String {
         TracedVerdict::Denied(code) => format!("denied {code}"),
         TracedVerdict::Broken(code) => format!("broken {code}"),
         TracedVerdict::Skipped => "skipped".into(),
+        TracedVerdict::WouldDeny(code) => format!("would deny {code}"),
     }
 }

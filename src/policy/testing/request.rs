@@ -374,7 +374,7 @@ fn address(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Option<
 }
 
 /// [`later`] for a mapping below a key.
-pub(super) fn within(node: &Node, key: &str, words: &[&str], diags: &mut Diagnostics) -> Node {
+fn within(node: &Node, key: &str, words: &[&str], diags: &mut Diagnostics) -> Node {
     let Some(inner) = node.get(key) else { return node.clone() };
     let inner = later(inner, key, words, diags);
     let entries = node.as_map().unwrap_or_default().iter().map(|entry| {
