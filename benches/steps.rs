@@ -48,4 +48,8 @@ fn main() {
         "one rate limit",
         "  - limit_rate: { per: \"${request.client.ip}\", rate: 1000000/second, headers: none }\n",
     );
+    let any =
+        |first: &str| format!("  - any:\n      - all: [{{ set: {{ a: changed }} }}, {first}]\n      - log: second\n");
+    measure("any whose first child writes and passes", &any("{ compare: request.method == 'GET' }"));
+    measure("any whose first child writes and denies", &any("{ compare: request.method == 'POST' }"));
 }
