@@ -85,6 +85,7 @@ pub fn run(parsed: &Parsed, environment: &Environment, cases: &[Case], options: 
         };
         report.add(case, &parsed.sources, result);
     }
+    runner.touched.rehearsed = runner.rehearsed();
     report.touched = runner.touched;
     report.took = begun.elapsed();
     Ok(report)

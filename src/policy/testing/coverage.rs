@@ -5,6 +5,8 @@
 //! a composite (`then`, `else`, a case) must be entered once. Lines of a script are not counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
@@ -18,8 +20,12 @@ use crate::engine::value::Text;
 use crate::source::{Diagnostic, Diagnostics, Sources, Span, render};
 
 /// What cases made of the steps that they ran.
-#[derive(Clone, Debug, Default)]
-pub struct Touched(HashMap<Span, Outcomes>);
+#[derive(Clone, Default)]
+pub struct Touched {
+    steps: HashMap<Span, Outcomes>,
+    /// Sets in which operators' assertions were tested by themselves.
+    pub(super) rehearsed: Vec<Arc<Snapshot>>,
+}
 
 /// What became of one step, over all cases.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,17 +34,23 @@ struct Outcomes {
     denied: bool,
 }
 
+impl fmt::Debug for Touched {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Touched").field("steps", &self.steps).finish_non_exhaustive()
+    }
+}
+
 impl Touched {
     /// Whether a step ran at all.
     pub(super) fn has(&self, step: Span) -> bool {
-        self.0.contains_key(&step)
+        self.steps.contains_key(&step)
     }
 
     /// Adds the trace of one exchange.
     pub(super) fn add(&mut self, trace: &[Traced], steps: &[StepMeta]) {
         for line in trace {
             let Some(step) = steps.get(usize::from(line.step)) else { continue };
-            let outcomes = self.0.entry(step.span).or_default();
+            let outcomes = self.steps.entry(step.span).or_default();
             match &line.verdict {
                 TracedVerdict::Passed | TracedVerdict::Ended(_) => outcomes.passed = true,
                 // A step that always ends may do so with a fault that it was told to raise.
@@ -116,8 +128,10 @@ impl Coverage {
         };
         let all = snapshot.services.iter().map(AsRef::as_ref).chain(std::iter::once(&*snapshot.unmatched));
         let mut items: BTreeMap<(Span, Outcome), (bool, String)> = BTreeMap::new();
-        for service in all.filter(wanted) {
-            for (span, outcome, step, covered) in items_of(&service.steps, touched) {
+        let used = all.filter(wanted).map(|service| service.steps.clone());
+        let alone = touched.rehearsed.iter().flat_map(|set| &set.services).map(|service| steps_within(service));
+        for steps in used.chain(alone) {
+            for (span, outcome, step, covered) in items_of(&steps, touched) {
                 items.entry((span, outcome)).or_insert((covered, step)).0 |= covered;
             }
         }
@@ -192,6 +206,11 @@ impl Coverage {
     }
 }
 
+/// The steps of an assertion in the service that was made to test it: the others stand in no file.
+pub(super) fn steps_within(service: &Service) -> Vec<StepMeta> {
+    service.steps.iter().filter(|step| step.path.contains('.')).cloned().collect()
+}
+
 fn percent(covered: usize, total: usize) -> u8 {
     (covered * 100).checked_div(total).and_then(|percent| u8::try_from(percent).ok()).unwrap_or(100)
 }
@@ -212,7 +231,7 @@ fn items_of(steps: &[StepMeta], touched: &Touched) -> Vec<(Span, Outcome, String
     let mut parents: BTreeSet<&str> = BTreeSet::new();
     let mut blocks: BTreeMap<(&str, &str), (Span, bool)> = BTreeMap::new();
     for step in steps {
-        let ran = touched.0.contains_key(&step.span);
+        let ran = touched.steps.contains_key(&step.span);
         let mut path = &*step.path;
         while let Some((above, block)) = enclosing(path, &by_path) {
             parents.insert(above);
@@ -224,7 +243,7 @@ fn items_of(steps: &[StepMeta], touched: &Touched) -> Vec<(Span, Outcome, String
     }
     let mut items = Vec::new();
     for step in steps.iter().filter(|step| !parents.contains(&*step.path)) {
-        let outcomes = touched.0.get(&step.span).copied().unwrap_or_default();
+        let outcomes = touched.steps.get(&step.span).copied().unwrap_or_default();
         items.push((step.span, Outcome::Passed, step.name.to_string(), outcomes.passed));
         if can_deny(step) {
             items.push((step.span, Outcome::Denied, step.name.to_string(), outcomes.denied));

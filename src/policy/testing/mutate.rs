@@ -16,7 +16,7 @@ use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::document::Documents;
 use crate::policy::testing::case::Case;
-use crate::policy::testing::coverage::can_deny;
+use crate::policy::testing::coverage::{can_deny, steps_within};
 use crate::policy::testing::recompile::Base;
 use crate::policy::testing::runner::Runner;
 use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Sources, Span, render};
@@ -80,12 +80,14 @@ pub struct Mutation {
 }
 
 /// What is known of a step by its place.
-struct Known<'s> {
-    meta: &'s StepMeta,
+struct Known {
+    meta: StepMeta,
     services: BTreeSet<Text>,
+    /// The services, and the assertions that are tested by themselves.
+    suites: BTreeSet<Text>,
 }
 
-type Steps<'s> = HashMap<Span, Known<'s>>;
+type Steps = HashMap<Span, Known>;
 
 /// Makes every change to the steps of the services that the cases test, or to all steps where `whole`, and runs the
 /// tests that may notice it. All cases must pass as the files stand. Blocks; not to be called from inside a runtime.
@@ -100,13 +102,6 @@ pub fn mutate(
     whole: bool,
 ) -> std::io::Result<Mutation> {
     let begun = Instant::now();
-    let steps = steps_of(snapshot);
-    let suites: BTreeSet<&Text> = cases.iter().map(|case| &case.suite).collect();
-    let mut mutants = mutants(&parsed.documents, &steps);
-    mutants.retain(|mutant| {
-        let holds = |known: &Known<'_>| known.services.iter().any(|service| suites.contains(service));
-        whole || steps.get(&mutant.step).is_some_and(holds)
-    });
     let mut runner = Runner::new(parsed, environment)?;
     let mut touched = Vec::new();
     for case in cases {
@@ -114,9 +109,17 @@ pub fn mutate(
         let _ = runner.run(case);
         touched.push(std::mem::take(&mut runner.touched));
     }
+    let steps = steps_of(snapshot, &runner.rehearsed());
     drop(runner);
+    let suites: BTreeSet<&Text> = cases.iter().map(|case| &case.suite).collect();
+    let mut mutants = mutants(&parsed.documents, &steps);
+    mutants.retain(|mutant| {
+        let holds = |known: &Known| known.suites.iter().any(|suite| suites.contains(suite));
+        let ran = || touched.iter().any(|touched| touched.has(mutant.step));
+        whole || steps.get(&mutant.step).is_some_and(holds) || ran()
+    });
     let relevant = |mutant: &Mutant| -> Vec<usize> {
-        let own = |case: &Case| steps.get(&mutant.step).is_some_and(|known| known.services.contains(&case.suite));
+        let own = |case: &Case| steps.get(&mutant.step).is_some_and(|known| known.suites.contains(&case.suite));
         let ran = |at: usize| touched.get(at).is_some_and(|touched| touched.has(mutant.step));
         let mut some: Vec<(bool, usize)> = Vec::new();
         some.extend(cases.iter().enumerate().filter(|(at, case)| ran(*at) || own(case)).map(|(at, _)| (!ran(at), at)));
@@ -144,7 +147,7 @@ pub fn mutate(
 fn survivors(
     parsed: &Parsed,
     environment: &Environment,
-    steps: &Steps<'_>,
+    steps: &Steps,
     cases: &[&Case],
     work: &[(Mutant, Vec<usize>)],
 ) -> std::io::Result<Vec<usize>> {
@@ -157,7 +160,7 @@ fn survivors(
             let Some((mutant, relevant)) = work.get(at) else { return Ok(()) };
             let services = steps.get(&mutant.step).map(|known| &known.services);
             let relevant = relevant.iter().filter_map(|at| cases.get(*at).copied());
-            if !hand.is_noticed(&parsed.documents, mutant, services.into_iter().flatten(), relevant) {
+            if !hand.is_noticed(parsed, mutant, services.into_iter().flatten(), relevant) {
                 lived.lock().unwrap_or_else(PoisonError::into_inner).push(at);
             }
         }
@@ -181,21 +184,26 @@ struct Hand<'p> {
 impl Hand<'_> {
     fn is_noticed<'c>(
         &mut self,
-        documents: &Documents,
+        parsed: &Parsed,
         mutant: &Mutant,
         services: impl Iterator<Item = &'c Text> + Clone,
         cases: impl Iterator<Item = &'c Case>,
     ) -> bool {
-        let mut changed = documents.clone();
+        let mut changed = parsed.documents.clone();
         if mutant.apply(&mut changed).is_none() {
             return true;
         }
         let mut compiled: Vec<(&crate::policy::resources::Given, Arc<Snapshot>)> = Vec::new();
         for case in cases {
             let given = case.given();
-            let snapshot = match compiled.iter().find(|(known, _)| *known == given) {
-                Some((_, snapshot)) => snapshot.clone(),
-                None => match self.base.with(given, &changed, services.clone()) {
+            let known = compiled.iter().find(|(known, _)| *known == given).filter(|_| case.inputs.is_none());
+            let snapshot = match (known, &case.inputs) {
+                (Some((_, snapshot)), _) => snapshot.clone(),
+                (None, Some(inputs)) => match self.base.rehearsed(given, &changed, &case.suite, inputs) {
+                    Some(snapshot) => snapshot,
+                    None => return true,
+                },
+                (None, None) => match self.base.with(given, &changed, services.clone()) {
                     Some(snapshot) => {
                         compiled.push((given, snapshot.clone()));
                         snapshot
@@ -211,18 +219,24 @@ impl Hand<'_> {
     }
 }
 
-fn steps_of(snapshot: &Snapshot) -> Steps<'_> {
-    let mut steps: Steps<'_> = HashMap::new();
+fn steps_of(snapshot: &Snapshot, rehearsed: &[Arc<Snapshot>]) -> Steps {
+    let mut steps = Steps::new();
+    let mut add = |meta: &StepMeta, suite: Option<&Text>, is_service: bool| {
+        let new = || Known { meta: meta.clone(), services: BTreeSet::new(), suites: BTreeSet::new() };
+        let known = steps.entry(meta.span).or_insert_with(new);
+        known.suites.extend(suite.cloned());
+        known.services.extend(suite.filter(|_| is_service).cloned());
+    };
     for service in snapshot.services.iter().map(AsRef::as_ref).chain(std::iter::once(&*snapshot.unmatched)) {
-        for meta in &service.steps {
-            let known = steps.entry(meta.span).or_insert_with(|| Known { meta, services: BTreeSet::new() });
-            known.services.extend(service.name.clone());
-        }
+        service.steps.iter().for_each(|meta| add(meta, service.name.as_ref(), true));
+    }
+    for service in rehearsed.iter().flat_map(|set| &set.services) {
+        steps_within(service).iter().for_each(|meta| add(meta, service.name.as_ref(), false));
     }
     steps
 }
 
-fn mutants(documents: &Documents, steps: &Steps<'_>) -> Vec<Mutant> {
+fn mutants(documents: &Documents, steps: &Steps) -> Vec<Mutant> {
     let mut found = Vec::new();
     let mut list = |place: Place, node: Option<&Node>| {
         let Some(node) = node else { return };
@@ -347,13 +361,13 @@ fn changed(node: &Node, path: &[usize], change: Change) -> Option<Node> {
     Some(Node::new(node.span(), value))
 }
 
-fn survivor(mutant: &Mutant, known: &Known<'_>, is_tested: bool) -> Survivor {
+fn survivor(mutant: &Mutant, known: &Known, is_tested: bool) -> Survivor {
     let step = &known.meta.name;
     let (change, message, help) = match (mutant.change, is_tested) {
         (Change::Removed, false) => {
             ("removed", format!("no test runs the service that `{step}` stands in"), "give it `tests:`")
         }
-        (Change::Removed, true) if can_deny(known.meta) => {
+        (Change::Removed, true) if can_deny(&known.meta) => {
             let message = format!("without `{step}` every test still passes");
             ("removed", message, "add a case that it denies")
         }

@@ -8,12 +8,12 @@ use crate::compile::context::Surroundings;
 use crate::compile::resources::Resources;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::value::Text;
-use crate::policy::assertion;
-use crate::policy::build::{Environment, Parsed, compile};
+use crate::policy::assertion::{self, Use};
+use crate::policy::build::{Environment, Parsed, compile, rehearse};
 use crate::policy::document::Documents;
 use crate::policy::resources::{self, Given};
 use crate::policy::service;
-use crate::source::Diagnostics;
+use crate::source::{Diagnostics, Node};
 
 /// The set as it stands, for each `given` that was asked for.
 pub(super) struct Base<'p> {
@@ -71,6 +71,13 @@ impl<'p> Base<'p> {
             unmatched: Arc::new(unmatched),
         };
         (!diags.has_errors()).then(|| Arc::new(snapshot))
+    }
+
+    /// The set that tests an assertion of other documents by itself. `None` where it does not compile.
+    pub fn rehearsed(&self, given: &Given, documents: &Documents, name: &str, inputs: &Node) -> Option<Arc<Snapshot>> {
+        let Parsed { sources, version, .. } = self.parsed;
+        let changed = Parsed { sources: sources.clone(), documents: documents.clone(), version: version.clone() };
+        rehearse(&changed, self.environment, given, &Use { name, inputs }).ok().map(Arc::new)
     }
 
     fn base(&mut self, given: &Given) -> Option<&Compiled> {

@@ -119,6 +119,21 @@ impl<'p> Runner<'p> {
         unused(case, &stage.stand_ins)
     }
 
+    /// The sets in which operators' assertions were tested by themselves, one for each.
+    pub fn rehearsed(&self) -> Vec<Arc<Snapshot>> {
+        let mut seen: Vec<&Text> = Vec::new();
+        let mut sets = Vec::new();
+        for ((_, tested), snapshot) in &self.snapshots {
+            if let (Some((name, _)), Ok(snapshot)) = (tested, snapshot)
+                && !seen.contains(&name)
+            {
+                seen.push(name);
+                sets.push(snapshot.clone());
+            }
+        }
+        sets
+    }
+
     /// The set compiled with what a case gives; equal `given`, same snapshot.
     fn snapshot(&mut self, case: &Case) -> Result<Arc<Snapshot>, String> {
         let (given, inputs) = (&case.world.resources, case.inputs.as_ref());

@@ -137,3 +137,16 @@ fn a_service_whose_access_is_never_shown_to_deny_is_warned_of() {
         assert_eq!(warned(shown), Vec::<&str>::new(), "{shown}");
     }
 }
+
+#[test]
+fn an_assertion_that_is_tested_by_itself_is_covered_by_itself() {
+    let yaml = r#"
+assertion: inside_only
+policy:
+  - restrict_ip: [10.0.0.0/8]
+tests:
+  - { name: a, request: { client: { ip: 10.0.0.1 } }, expect: { verdict: passed } }
+"#;
+    let (coverage, untested, _) = coverage(yaml, None);
+    assert_eq!((coverage.counts(), untested), ((1, 2), vec!["no case is denied by `restrict_ip`".to_owned()]));
+}

@@ -132,3 +132,21 @@ tests:
     let denied = "  - { name: b, request: { client: { ip: 192.0.2.1 } }, expect: { status: 403 } }\n";
     assert_eq!(mutation(&format!("{yaml}{denied}")).1, ["restrict_ip removed"]);
 }
+
+#[test]
+fn an_assertion_that_is_tested_by_itself_is_changed_by_itself() {
+    let yaml = r#"
+assertion: inside_only
+policy:
+  - restrict_ip: [10.0.0.0/8]
+  - when: request.method == "PUT"
+    raise: { status: 405, code: inside_only.method }
+tests:
+  - { name: a, request: { client: { ip: 10.0.0.1 } }, expect: { verdict: passed } }
+"#;
+    assert_eq!(mutation(yaml).1, ["restrict_ip removed", "raise removed"]);
+    let more = "  - { name: b, request: { client: { ip: 192.0.2.1 } }, expect: { verdict: denied } }\n  \
+                - { name: c, request: { method: PUT, client: { ip: 10.0.0.1 } }, expect: { status: 405 } }\n";
+    let (mutation, survivors, _) = mutation(&format!("{yaml}{more}"));
+    assert_eq!((mutation.tried, survivors), (3, Vec::<String>::new()));
+}
