@@ -15,6 +15,7 @@ mod compiled;
 mod escape;
 mod failure;
 pub mod functions;
+pub mod interpret;
 mod kinds;
 mod lex;
 mod narrow;

@@ -42,10 +42,21 @@ pub struct Limits {
     pub in_flight: usize,
     /// Nesting of a JSON text (`json.too_deep`).
     pub json_depth: usize,
+    /// Operations of one run of a script or interpreted expression (`500 script.limit`).
+    pub script_operations: u64,
+    /// Time of one run of an interpreted expression, and of a script that sets no `time_limit`.
+    pub script_time: Duration,
 }
 
 /// A body is judged by its rate only after this time, so that a slow start is forgiven.
 pub const BODY_RATE_GRACE: Duration = Duration::from_secs(10);
+
+/// Operations of one run of a script.
+pub const SCRIPT_OPERATIONS: u64 = 500_000;
+/// Time of one run of a script: it stands on a worker, and everyone else there waits for it.
+pub const SCRIPT_TIME: Duration = Duration::from_millis(5);
+/// Longest time of one run of a script that has a thread of its own meanwhile.
+pub const SCRIPT_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -66,6 +77,8 @@ impl Default for Limits {
             connections_per_client: 256,
             in_flight: 4096,
             json_depth: 64,
+            script_operations: SCRIPT_OPERATIONS,
+            script_time: SCRIPT_TIME,
         }
     }
 }

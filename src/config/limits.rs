@@ -74,12 +74,12 @@ pub(super) struct LimitsDoc {
     /// Comes with `decompress`.
     #[serde(default)]
     inflate_ratio: Option<Node>,
-    /// Comes with `script`.
+    /// Operations of one script or interpreted expression.
     #[serde(default)]
-    script_operations: Option<Node>,
-    /// Comes with `script`.
+    script_operations: Option<Spanned<u64>>,
+    /// Time of one script or interpreted expression; a script may set a `time_limit` of its own.
     #[serde(default)]
-    script_time: Option<Node>,
+    script_time: Option<DurationValue>,
 }
 
 impl LimitsDoc {
@@ -91,8 +91,6 @@ impl LimitsDoc {
             ("limits.h2_connection_window", &self.h2_connection_window),
             ("limits.inflate", &self.inflate),
             ("limits.inflate_ratio", &self.inflate_ratio),
-            ("limits.script_operations", &self.script_operations),
-            ("limits.script_time", &self.script_time),
         ] {
             if let Some(node) = node {
                 not_supported(name, node.span(), diags);
@@ -116,6 +114,8 @@ impl LimitsDoc {
             connections_per_client: take.count(self.connections_per_client, defaults.connections_per_client),
             in_flight: take.count(self.in_flight, defaults.in_flight),
             json_depth: take.count(self.json_depth, defaults.json_depth),
+            script_operations: take.number(self.script_operations, defaults.script_operations),
+            script_time: take.time(self.script_time, defaults.script_time),
         }
     }
 }

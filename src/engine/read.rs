@@ -2,10 +2,13 @@
 //!
 //! Nothing is looked up by name at request time: a read says which slot, field or built-in to take.
 
+use std::time::Duration;
+
 use http::HeaderName;
 
-use crate::engine::value::{Text, Val};
+use crate::engine::value::{Text, Val, Value};
 use crate::fault::Fault;
+use crate::limits::{SCRIPT_OPERATIONS, SCRIPT_TIME};
 
 /// Which message a read or a step means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,6 +176,19 @@ impl Builtin {
     }
 }
 
+/// What one run of a script or interpreted expression may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    pub operations: u64,
+    pub time: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { operations: SCRIPT_OPERATIONS, time: SCRIPT_TIME }
+    }
+}
+
 /// What an expression is evaluated over. The exchange is one; tests of the language bring their own.
 pub trait Reader {
     /// The value of a variable; a fault where it cannot be made (a body that is no JSON, by origin).
@@ -181,6 +197,14 @@ pub trait Reader {
     /// is no word. `None` where only [`Reader::read`] can tell.
     fn is_word(&self, _read: &Read, _word: &str) -> Option<bool> {
         None
+    }
+    /// The value of a variable without copying it, where it is kept in a form that can be shared.
+    fn shared(&self, _read: &Read) -> Result<Option<Value>, Box<Fault>> {
+        Ok(None)
+    }
+    /// What an interpreted expression may take.
+    fn budget(&self) -> Budget {
+        Budget::default()
     }
     /// The wall clock.
     fn now(&self) -> jiff::Timestamp;

@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use serde_json::Value as Json;
 
 use crate::body::Body;
 use crate::engine::exchange::Exchange;
 use crate::engine::message::{Unreadable, body_text, cookies, form_decode, pairs};
-use crate::engine::read::{Builtin, IdentityMember, Read, Reader, Side};
+use crate::engine::read::{Budget, Builtin, IdentityMember, Read, Reader, Side};
 use crate::engine::value::{Map, Text, Val, Value};
 use crate::fault::Fault;
 
@@ -68,6 +70,25 @@ impl Reader for Exchange {
         Some(text == word)
     }
 
+    fn shared(&self, read: &Read) -> Result<Option<Value>, Box<Fault>> {
+        Ok(match read {
+            Read::Slot(slot) => match self.var(*slot) {
+                held @ (Value::List(_) | Value::Map(_) | Value::Json(_) | Value::Bytes(_)) => Some(held.clone()),
+                _ => None,
+            },
+            Read::Json(side) => self.parsed(*side)?.cloned().map(Value::Json),
+            Read::Identity(slot, IdentityMember::Claims) => {
+                self.identity(*slot).and_then(|identity| identity.claims.clone()).map(Value::Json)
+            }
+            _ => None,
+        })
+    }
+
+    fn budget(&self) -> Budget {
+        let limits = &self.worker.shared.limits;
+        Budget { operations: limits.script_operations, time: limits.script_time }
+    }
+
     fn now(&self) -> Timestamp {
         self.worker.clock.wall()
     }
@@ -117,15 +138,20 @@ impl Exchange {
     }
 
     fn json(&self, side: Side) -> Result<Val<'_>, Box<Fault>> {
+        Ok(self.parsed(side)?.map_or(Val::Absent, |json| Val::json(json)))
+    }
+
+    /// The parsed body of a message; nothing where there is none.
+    fn parsed(&self, side: Side) -> Result<Option<&Arc<Json>>, Box<Fault>> {
         let depth_max = self.worker.shared.limits.json_depth;
         let json = match (side, &self.response) {
             (Side::Request, _) => self.request.json(depth_max),
             // A 204, a 304 and an answer to HEAD have no body: there is no JSON, and nothing is wrong with that.
-            (Side::Response, Some(response)) if response.body.size() == Some(0) => return Ok(Val::Absent),
+            (Side::Response, Some(response)) if response.body.size() == Some(0) => return Ok(None),
             (Side::Response, Some(response)) => response.json(depth_max),
-            (Side::Response, None) => return Ok(Val::Absent),
+            (Side::Response, None) => return Ok(None),
         };
-        json.map(|json| Val::json(json)).map_err(|why| unreadable(side, why))
+        json.map(Some).map_err(|why| unreadable(side, why))
     }
 
     fn identity_member(&self, slot: crate::engine::read::Slot, member: IdentityMember) -> Val<'_> {

@@ -159,7 +159,7 @@ fn result_type(returns: Returns, arguments: &[Typed]) -> Type {
     }
 }
 
-fn unknown(name: &str, at: Range<usize>) -> Error {
+pub(super) fn unknown(name: &str, at: Range<usize>) -> Error {
     let names = || FUNCTIONS.iter().map(|function| function.name);
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, meant)| *meant);
     let help = match alias.or_else(|| nearest(name, names())) {
@@ -170,20 +170,20 @@ fn unknown(name: &str, at: Range<usize>) -> Error {
     Error::new("expr.unknown_function", at, message, "unknown function").with_help(help)
 }
 
-fn wrong_count(function: &Function, at: Range<usize>, got: usize) -> Error {
+pub(super) fn wrong_count(function: &Function, at: Range<usize>, got: usize) -> Error {
     let wanted = function.accepts.len();
     let message = format!("{} takes {wanted} arguments; here are {got} (x.f(y) counts x).", function.name);
     Error::new("expr.wrong_arguments", at, message, format!("{got} instead of {wanted}"))
         .with_help(format!("write {}({})", function.name, function.parameters))
 }
 
-fn wrong_type(function: &Function, at: Range<usize>, accepts: Kinds, got: Type) -> Error {
+pub(super) fn wrong_type(function: &Function, at: Range<usize>, accepts: Kinds, got: Type) -> Error {
     let message = format!("{} takes {} here; this is a {}.", function.name, accepts.words(), got.word());
     Error::new("expr.wrong_arguments", at, message, got.word())
         .with_help(format!("write {}({}): {}", function.name, function.parameters, function.doc))
 }
 
-fn not_literal(function: &str, what: &str, at: Range<usize>) -> Error {
+pub(super) fn not_literal(function: &str, what: &str, at: Range<usize>) -> Error {
     let message = format!("{function} takes {what} that stands in the policy: it is compiled when the policy loads.");
     Error::new("expr.wrong_arguments", at, message, "not a literal").with_help("write it as a text: '...'")
 }

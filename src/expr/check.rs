@@ -273,7 +273,7 @@ pub(super) fn may_be_absent(source: &str, at: Range<usize>, ty: Type, tight: boo
         .with_help(format!("say what stands in for it: `{cure}`, or ask before with exists({path}) &&"))
 }
 
-fn no_member(ty: Type, step: &Step) -> Error {
+pub(super) fn no_member(ty: Type, step: &Step) -> Error {
     let word = ty.word();
     let message = match (ty, step.index) {
         (Type::List(_), _) => format!("A list has positions, no member `{}`.", step.name),

@@ -8,7 +8,8 @@ use crate::expr::check::{Check, may_be_absent};
 use crate::expr::narrow::{Present, proves};
 use crate::expr::node::Node;
 use crate::expr::parse::parse;
-use crate::expr::{Error, Kinds, Scope, fault_by};
+use crate::expr::words::NEEDS_INTERPRETER;
+use crate::expr::{Error, Kinds, Scope, fault_by, interpret};
 use crate::fault::Fault;
 
 /// An expression that is ready to be evaluated.
@@ -25,6 +26,34 @@ pub struct Compiled {
 
 /// Compiles an expression of any type; its value may be absent (`facts.absent`).
 pub fn compile(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
+    match native(source, scope) {
+        Err(errors) if errors.iter().any(|error| needs_interpreter(error, source)) => {
+            compile_interpreted(source, scope)
+        }
+        compiled => compiled,
+    }
+}
+
+/// Compiles an expression for the interpreter, even where it could be native: tests compare the two.
+pub fn compile_interpreted(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
+    let text = interpret::expression(source, scope)?;
+    let node = Node::Interpreted(Box::new(text));
+    let mut reads = Vec::new();
+    node.reads(&mut reads);
+    let Node::Interpreted(text) = &node else { return Err(Vec::new()) };
+    Ok(Compiled { proves: Vec::new(), reads, constant: None, facts: text.facts, node })
+}
+
+/// Whether the interpreter takes what the native form has refused.
+fn needs_interpreter(error: &Error, source: &str) -> bool {
+    match error.code {
+        NEEDS_INTERPRETER => true,
+        "expr.unknown_function" => source.get(error.at.clone()).is_some_and(interpret::is_method),
+        _ => false,
+    }
+}
+
+fn native(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
     let expr = parse(source).map_err(|error| vec![error])?;
     let mut check = Check::new(source, scope);
     let Some(typed) = check.lower(&expr) else { return Err(check.errors) };

@@ -17,6 +17,7 @@ use crate::expr::arithmetic;
 use crate::expr::compare::{self, Items};
 use crate::expr::failure::Failure;
 use crate::expr::functions::{ARGUMENTS_MAX, Arguments, Pure, RANDOM_BYTES_MAX, RANDOM_BYTES_MIN};
+use crate::expr::interpret::Interpreted;
 use crate::expr::parse::Operator;
 use crate::expr::{Kinds, fault_by};
 use crate::fault::Fault;
@@ -99,6 +100,8 @@ pub(super) enum Node {
     Uuid,
     Random,
     RandomHex(Box<Node>, Origin),
+    /// What only Rhai can run.
+    Interpreted(Box<Interpreted>),
 }
 
 impl Node {
@@ -126,7 +129,8 @@ impl Node {
             Node::Now => Val::Time(on.now()),
             Node::Uuid => Val::Text(Cow::Owned(uuid(on))),
             Node::Random => Val::Float(random(on)),
-            Node::RandomHex(bytes, origin) => random_hex(bytes, *origin, on)?,
+            Node::RandomHex(bytes, origin) => random_hex_of(&bytes.eval(on)?, on).map_err(|why| why.fault(*origin))?,
+            Node::Interpreted(text) => text.eval(on)?,
             test => Val::Bool(test.test(on)?),
         })
     }
@@ -206,7 +210,7 @@ impl Node {
     /// Visits the nodes directly below.
     pub fn children(&self, visit: &mut dyn FnMut(&Node)) {
         match self {
-            Node::Const(_) | Node::Read(_) | Node::Now | Node::Uuid | Node::Random => {}
+            Node::Const(_) | Node::Read(_) | Node::Now | Node::Uuid | Node::Random | Node::Interpreted(_) => {}
             Node::Member(base, _) | Node::Element(base, _) => visit(base),
             Node::Not(inner, _) | Node::Negate(inner, _) | Node::Exists(inner) => visit(inner),
             Node::Matches(inner, ..) | Node::InNetworks(inner, ..) | Node::RandomHex(inner, _) => visit(inner),
@@ -234,12 +238,22 @@ impl Node {
         {
             into.push(read.clone());
         }
+        if let Node::Interpreted(text) = self {
+            for read in text.reads() {
+                if !into.contains(read) {
+                    into.push(read.clone());
+                }
+            }
+        }
         self.children(&mut |child| child.reads(into));
     }
 
     /// Whether its value is the same at every time: no reads, no clock, no chance.
     pub fn is_fixed(&self) -> bool {
-        let mut fixed = !matches!(self, Node::Read(_) | Node::Now | Node::Uuid | Node::Random | Node::RandomHex(..));
+        let mut fixed = !matches!(
+            self,
+            Node::Read(_) | Node::Now | Node::Uuid | Node::Random | Node::RandomHex(..) | Node::Interpreted(_)
+        );
         self.children(&mut |child| fixed = fixed && child.is_fixed());
         fixed
     }
@@ -268,7 +282,7 @@ fn index<'x>(base: Val<'x>, key: Val<'x>, origin: Origin) -> Result<Val<'x>, Box
     }
 }
 
-fn decide(test: Test, left: &Val<'_>, right: &Val<'_>, marked: bool) -> Result<bool, Failure> {
+pub(super) fn decide(test: Test, left: &Val<'_>, right: &Val<'_>, marked: bool) -> Result<bool, Failure> {
     match test {
         Test::Equal => compare::equal(left, right, marked),
         Test::Unequal => compare::equal(left, right, marked).map(|equal| !equal),
@@ -328,7 +342,7 @@ fn map<R: Reader + ?Sized>(entries: &[(Text, Node)], on: &R) -> Result<Map, Box<
 }
 
 /// An address; IPv4 written as IPv6 counts as IPv4, so that it cannot slip past a rule.
-fn address(val: &Val<'_>) -> Result<IpAddr, Failure> {
+pub(super) fn address(val: &Val<'_>) -> Result<IpAddr, Failure> {
     let Val::Text(text) = val else { return Err(Failure::Expected(Kinds::TEXT, val.type_word())) };
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_canonical()),
@@ -341,7 +355,7 @@ pub(super) fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-fn in_network_list(val: &Val<'_>, list: &Val<'_>) -> Result<bool, Failure> {
+pub(super) fn in_network_list(val: &Val<'_>, list: &Val<'_>) -> Result<bool, Failure> {
     let address = address(val)?;
     let items = Items::of(list).ok_or_else(|| Failure::Expected(Kinds::LIST, list.type_word()))?;
     let mut found = false;
@@ -355,7 +369,7 @@ fn in_network_list(val: &Val<'_>, list: &Val<'_>) -> Result<bool, Failure> {
 }
 
 /// A random UUID (RFC 9562 §5.4).
-fn uuid<R: Reader + ?Sized>(on: &R) -> String {
+pub(super) fn uuid<R: Reader + ?Sized>(on: &R) -> String {
     let mut bytes = [0; 16];
     on.random(&mut bytes);
     let number = u128::from_be_bytes(bytes) & !(0xF << 76) & !(0b11 << 62) | (0x4 << 76) | (0b10 << 62);
@@ -371,20 +385,21 @@ fn uuid<R: Reader + ?Sized>(on: &R) -> String {
 }
 
 /// A float in [0, 1) with all of its 53 bits random.
-fn random<R: Reader + ?Sized>(on: &R) -> f64 {
+pub(super) fn random<R: Reader + ?Sized>(on: &R) -> f64 {
     const BITS: u32 = 53;
     let mut bytes = [0; 8];
     on.random(&mut bytes);
     (u64::from_be_bytes(bytes) >> (u64::BITS - BITS)) as f64 / (1u64 << BITS) as f64
 }
 
-fn random_hex<'x, R: Reader + ?Sized>(bytes: &Node, origin: Origin, on: &R) -> Result<Val<'x>, Box<Fault>> {
-    let length = match bytes.eval(on)? {
-        Val::Int(length) => usize::try_from(length).unwrap_or(0),
-        other => return Err(Failure::Expected(Kinds::INT, other.type_word()).fault(origin)),
+/// That many random bytes in hexadecimal.
+pub(super) fn random_hex_of<'x, R: Reader + ?Sized>(bytes: &Val<'_>, on: &R) -> Result<Val<'x>, Failure> {
+    let length = match bytes {
+        Val::Int(length) => usize::try_from(*length).unwrap_or(0),
+        other => return Err(Failure::Expected(Kinds::INT, other.type_word())),
     };
     if !(RANDOM_BYTES_MIN..=RANDOM_BYTES_MAX).contains(&length) {
-        return Err(Failure::Number("random_hex makes 16 to 1024 bytes").fault(origin));
+        return Err(Failure::Number("random_hex makes 16 to 1024 bytes"));
     }
     let mut random = vec![0; length];
     on.random(&mut random);

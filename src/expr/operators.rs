@@ -231,7 +231,7 @@ fn open(ty: Type) -> Type {
     if matches!(ty, Type::Map(_) | Type::List(_)) { Type::Any } else { Type::Json }
 }
 
-fn mismatch(at: Range<usize>, rule: &str, left: Facts, right: Facts) -> Error {
+pub(super) fn mismatch(at: Range<usize>, rule: &str, left: Facts, right: Facts) -> Error {
     let (left_word, right_word) = (left.ty.word(), right.ty.word());
     let message = format!("{rule}; here are a {left_word} and a {right_word}.");
     Error::new("expr.type_mismatch", at, message, format!("{left_word} and {right_word}"))

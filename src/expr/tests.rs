@@ -1,6 +1,7 @@
 //! The language as a whole: a small world of variables, and tables of sources with what they must give.
 
 mod errors;
+mod interpreted;
 mod robust;
 mod templates;
 mod values;

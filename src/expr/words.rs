@@ -6,6 +6,9 @@ use std::ops::Range;
 
 use crate::expr::Error;
 
+/// Not shown to anyone: the native form has met what only the interpreter takes.
+pub(super) const NEEDS_INTERPRETER: &str = "expr.interpreted";
+
 /// What is refused, and what to write in its place.
 pub(super) struct Refused {
     /// The sign or word as it is written.
@@ -95,6 +98,11 @@ const WORDS: &[Refused] = &[
     refused("or", "the word `or`", "write `||`"),
 ];
 
+/// The refused word or sign of this spelling.
+pub(super) fn named(spelling: &str) -> Option<&'static Refused> {
+    word(spelling).or_else(|| SIGNS.iter().find(|sign| sign.spelling == spelling))
+}
+
 /// The refused word of this spelling.
 pub(super) fn word(spelling: &str) -> Option<&'static Refused> {
     WORDS.iter().find(|word| word.spelling == spelling)
@@ -103,8 +111,13 @@ pub(super) fn word(spelling: &str) -> Option<&'static Refused> {
 impl Refused {
     /// The load error at its place.
     pub fn error(&self, at: Range<usize>) -> Error {
-        let message =
-            format!("This version evaluates only the native subset of Rhai's expressions, without {}.", self.construct);
-        Error::new("expr.unsupported", at, message, "not in the native subset").with_help(self.cure)
+        let message = format!("Expressions have no {} here.", self.construct);
+        let code = if self.interpreted() { NEEDS_INTERPRETER } else { "expr.unsupported" };
+        Error::new(code, at, message, "not here").with_help(self.cure)
+    }
+
+    /// Whether the interpreter takes a text that begins to need it here.
+    pub fn interpreted(&self) -> bool {
+        matches!(self.spelling, "if" | "switch" | "{" | "`" | "|" | "=>" | ".." | "..=" | "//" | "/*")
     }
 }

@@ -113,7 +113,7 @@ fn errors_are_placed_in_the_whole_text() {
         ("ab ${}", "expr.empty", ""),
         ("ab ${ request.query.q }", "expr.may_be_absent", "request.query.q"),
         ("é${path.id == 7}", "expr.type_mismatch", "path.id == 7"),
-        ("ab ${`x`}", "expr.unsupported", "`"),
+        ("ab ${let x}", "expr.unsupported", "let"),
     ] {
         let errors = template(text, Place::Plain, &mut world()).unwrap_err();
         assert_eq!((errors[0].code, &text[errors[0].at.clone()]), (code, underlined), "{text}");

@@ -1,0 +1,388 @@
+//! Plans at work: the operators, members and functions of the language over Rhai's values.
+//!
+//! Each ends in the same Rust code that the native form calls. What is absent or of the wrong type ends the run with
+//! the fault that native code gives; nothing is false because it could not be answered.
+
+use rhai::{Dynamic, EvalAltResult, EvalContext, Expression, ImmutableString};
+
+use crate::engine::read::Reader;
+use crate::engine::value::{Origin, Val};
+use crate::expr::compare;
+use crate::expr::failure::Failure;
+use crate::expr::functions::{ARGUMENTS_MAX, Arguments, Function, Run};
+use crate::expr::interpret::engine::{Body, TEXT_MAX};
+use crate::expr::interpret::lists;
+use crate::expr::interpret::plan::{Action, Carried, Link, Plan};
+use crate::expr::interpret::run::{self, Stop};
+use crate::expr::interpret::value::{Held, NESTING_MAX, Own, nests_at_most, of_val};
+use crate::expr::narrow::Member;
+use crate::expr::{Kinds, LIST_ELEMENTS_MAX, arithmetic, fault_by, node, write_text};
+
+pub(super) type Outcome = Result<Dynamic, Box<EvalAltResult>>;
+
+/// Most bytes that one call of a function looks through: beyond it a single call could take longer than a script may.
+pub const CALL_BYTES_MAX: usize = 256 * 1024;
+
+/// What Rhai calls for every plan.
+pub(super) fn evaluate(
+    context: &mut EvalContext<'_, '_, '_, '_, '_, '_>,
+    inputs: &[Expression<'_>],
+    state: &Dynamic,
+) -> Outcome {
+    match state.read_lock::<Carried>() {
+        Some(carried) => Work { plan: &carried.0, context, inputs }.outcome(),
+        None => Ok(Dynamic::UNIT),
+    }
+}
+
+/// What Rhai calls for the body of a function of the text's own.
+pub(super) fn body(
+    context: &mut EvalContext<'_, '_, '_, '_, '_, '_>,
+    _: &[Expression<'_>],
+    state: &Dynamic,
+) -> Outcome {
+    match state.read_lock::<Body>() {
+        Some(body) => context.eval_expression_tree(&(&*body.0).into()),
+        None => Ok(Dynamic::UNIT),
+    }
+}
+
+/// One plan over its inputs.
+pub(super) struct Work<'w, 'a, 's, 'ps, 'g, 'k, 't> {
+    pub plan: &'w Plan,
+    pub context: &'w mut EvalContext<'a, 's, 'ps, 'g, 'k, 't>,
+    inputs: &'w [Expression<'w>],
+}
+
+impl Work<'_, '_, '_, '_, '_, '_, '_> {
+    fn outcome(&mut self) -> Outcome {
+        match &self.plan.action {
+            Action::And => self.all(false),
+            Action::Or => self.all(true),
+            Action::Truth => self.truth(0).map(Dynamic::from_bool),
+            Action::Not => self.truth(0).map(|bool| Dynamic::from_bool(!bool)),
+            Action::Negate => {
+                let own = self.own(0)?;
+                let negated = arithmetic::negate(&self.view(&own)?);
+                self.settled(negated)
+            }
+            Action::Arithmetic(operator) => {
+                let (left, right) = (self.own(0)?, self.own(1)?);
+                let result = arithmetic::apply(*operator, self.view(&left)?, self.view(&right)?);
+                self.settled(result)
+            }
+            Action::Compare(test) => {
+                let (left, right) = (self.own(0)?, self.own(1)?);
+                let result = node::decide(*test, &self.view(&left)?, &self.view(&right)?, self.plan.marked);
+                self.answered(result)
+            }
+            Action::In { not } => {
+                let (needle, hay) = (self.own(0)?, self.own(1)?);
+                let found = compare::contains(&self.view(&hay)?, &self.view(&needle)?, self.plan.marked);
+                self.answered(found.map(|found| found != *not))
+            }
+            Action::Input(index) => run::input(*index, self.plan.at),
+            Action::Const(value) => Ok(value.clone()),
+            Action::Chain(links) => self.chain(links),
+            Action::Pure(function) => self.pure(function),
+            Action::Exists => self.own(0).map(|own| Dynamic::from_bool(!matches!(own, Own::Absent))),
+            Action::Concat => self.concat(),
+            Action::Array => self.array(),
+            Action::Map(keys) => {
+                let mut map = rhai::Map::new();
+                for (place, key) in keys.iter().enumerate() {
+                    map.insert((&**key).into(), self.value(place)?);
+                }
+                self.stored(Dynamic::from_map(map))
+            }
+            Action::Elements => {
+                let value = self.value(0)?;
+                if value.is::<std::ops::Range<i64>>() || value.is::<std::ops::RangeInclusive<i64>>() {
+                    return Ok(value);
+                }
+                lists::elements(self.plan, value).map(Dynamic::from_array)
+            }
+            Action::Range { inclusive } => self.range(*inclusive),
+            Action::Stored => {
+                let value = self.value(0)?;
+                self.stored(value)
+            }
+            Action::List(method) => lists::call(self, *method),
+            other => self.special(other),
+        }
+    }
+
+    /// Functions that are more than their arguments.
+    fn special(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::Now => Ok(Dynamic::from(run::now())),
+            Action::Uuid => Ok(node::uuid(&Chance).into()),
+            Action::Random => Ok(Dynamic::from_float(node::random(&Chance))),
+            Action::RandomHex => {
+                let own = self.own(0)?;
+                let result = node::random_hex_of(&self.view(&own)?, &Chance);
+                self.settled(result)
+            }
+            Action::Matches(regex) => {
+                let own = self.own(0)?;
+                match self.view(&own)? {
+                    Val::Text(text) => {
+                        self.small_enough(text.len())?;
+                        Ok(Dynamic::from_bool(regex.is_match(&text)))
+                    }
+                    other => Err(self.failed(Failure::Expected(Kinds::TEXT, other.type_word()))),
+                }
+            }
+            Action::InNetworks(networks) => {
+                let own = self.own(0)?;
+                let address = node::address(&self.view(&own)?);
+                self.answered(address.map(|address| networks.iter().any(|network| network.contains(&address))))
+            }
+            Action::InNetworkList => {
+                let (address, list) = (self.own(0)?, self.own(1)?);
+                let result = node::in_network_list(&self.view(&address)?, &self.view(&list)?);
+                self.answered(result)
+            }
+            Action::Deny => self.deny(),
+            Action::Fail => {
+                let (code, detail) = (self.text(0)?, self.text(1)?);
+                Err(run::stop(Stop::Failed { code: code.into(), detail: detail.into() }, self.plan.at))
+            }
+            _ => Ok(Dynamic::UNIT),
+        }
+    }
+
+    /// The value of an input.
+    pub fn value(&mut self, place: usize) -> Outcome {
+        match self.inputs.get(place) {
+            Some(input) => self.context.eval_expression_tree(input).map(Dynamic::flatten),
+            None => Ok(Dynamic::UNIT),
+        }
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn own(&mut self, place: usize) -> Result<Own, Box<EvalAltResult>> {
+        self.value(place).map(Own::of)
+    }
+
+    fn view<'o>(&self, own: &'o Own) -> Result<Val<'o>, Box<EvalAltResult>> {
+        own.view().ok_or_else(|| self.failed(Failure::Expected(Kinds::ANY, own.word())))
+    }
+
+    pub fn failed(&self, failure: Failure) -> Box<EvalAltResult> {
+        run::fail(failure, self.plan.origin, self.plan.at)
+    }
+
+    fn settled(&self, result: Result<Val<'_>, Failure>) -> Outcome {
+        result.map(of_val).map_err(|failure| self.failed(failure))
+    }
+
+    fn answered(&self, result: Result<bool, Failure>) -> Outcome {
+        result.map(Dynamic::from_bool).map_err(|failure| self.failed(failure))
+    }
+
+    fn truth(&mut self, place: usize) -> Result<bool, Box<EvalAltResult>> {
+        let value = self.value(place)?;
+        value.as_bool().map_err(|_| self.failed(Failure::Expected(Kinds::BOOL, Own::of(value).word())))
+    }
+
+    /// `&&` and `||`: the first answer that decides.
+    fn all(&mut self, decides: bool) -> Outcome {
+        for place in 0..self.inputs.len() {
+            if self.truth(place)? == decides {
+                return Ok(Dynamic::from_bool(decides));
+            }
+        }
+        Ok(Dynamic::from_bool(!decides))
+    }
+
+    fn text(&mut self, place: usize) -> Result<ImmutableString, Box<EvalAltResult>> {
+        match self.own(place)? {
+            Own::Text(text) => Ok(text),
+            other => Err(self.failed(Failure::Expected(Kinds::TEXT, other.word()))),
+        }
+    }
+
+    fn deny(&mut self) -> Outcome {
+        let code = self.text(0)?.into();
+        let status = match self.own(1)? {
+            Own::Int(status) => {
+                u16::try_from(status).ok().filter(|status| (400..500).contains(status) && *status != 401)
+            }
+            _ => None,
+        };
+        let Some(status) = status else {
+            let fault = fault_by(Origin::Policy, "script.type", "deny takes a status of 400 to 499, and not 401");
+            return Err(run::stop(Stop::Fault(fault), self.plan.at));
+        };
+        let text = match self.inputs.len() {
+            3 => Some(self.text(2)?.into()),
+            _ => None,
+        };
+        Err(run::stop(Stop::Denied { code, status, text }, self.plan.at))
+    }
+
+    fn small_enough(&self, bytes: usize) -> Result<(), Box<EvalAltResult>> {
+        match bytes > CALL_BYTES_MAX {
+            true => Err(run::stop(Stop::Limit("a function is given a text that is too long"), self.plan.at)),
+            false => run::still_in_time(self.plan.at),
+        }
+    }
+
+    fn pure(&mut self, function: &'static Function) -> Outcome {
+        let Run::Pure(pure) = function.run else { return Ok(Dynamic::UNIT) };
+        let mut owned = [const { Own::Absent }; ARGUMENTS_MAX];
+        let mut bytes = 0;
+        for (place, (own, accepts)) in owned.iter_mut().zip(function.accepts).enumerate() {
+            *own = self.own(place)?;
+            let kinds = own.view().map(|val| Kinds::of_val(&val));
+            if !kinds.is_some_and(|kinds| accepts.meets(kinds)) {
+                return Err(self.failed(Failure::Expected(*accepts, own.word())));
+            }
+            bytes += match own {
+                Own::Text(text) => text.len(),
+                _ => 0,
+            };
+        }
+        // Lengths, edges and digests are quick however long a text is.
+        let quick = function.tests || matches!(function.name, "sha256" | "base64" | "base64url" | "hex" | "trim");
+        if !quick {
+            self.small_enough(bytes)?;
+        }
+        let [first, second, third] = &owned;
+        let values = [self.view(first)?, self.view(second)?, self.view(third)?];
+        let result = pure(Arguments { values, marked: self.plan.marked });
+        if let Ok(Val::List(list)) = &result
+            && list.len() > lists::LIST_MAX
+        {
+            return Err(run::stop(Stop::Limit("a list grows too large"), self.plan.at));
+        }
+        self.settled(result)
+    }
+
+    fn concat(&mut self) -> Outcome {
+        let mut text = String::new();
+        for place in 0..self.inputs.len() {
+            let own = self.own(place)?;
+            write_text(&self.view(&own)?, &mut text).map_err(|why| self.failed(Failure::NotText(why)))?;
+            if text.len() > TEXT_MAX {
+                return Err(self.failed(Failure::TooLarge));
+            }
+        }
+        Ok(text.into())
+    }
+
+    fn array(&mut self) -> Outcome {
+        let mut array = rhai::Array::with_capacity(self.inputs.len());
+        for place in 0..self.inputs.len() {
+            array.push(self.value(place)?);
+        }
+        self.stored(Dynamic::from_array(array))
+    }
+
+    pub fn stored(&self, value: Dynamic) -> Outcome {
+        match nests_at_most(&value, NESTING_MAX) {
+            true => Ok(value),
+            false => Err(run::stop(Stop::Limit("lists and maps nest too deep"), self.plan.at)),
+        }
+    }
+
+    fn range(&mut self, inclusive: bool) -> Outcome {
+        let (from, to) = (self.own(0)?, self.own(1)?);
+        match (from, to) {
+            (Own::Int(from), Own::Int(to)) if inclusive => Ok(Dynamic::from(from..=to)),
+            (Own::Int(from), Own::Int(to)) => Ok(Dynamic::from(from..to)),
+            (Own::Int(_), other) | (other, _) => Err(self.failed(Failure::Expected(Kinds::INT, other.word()))),
+        }
+    }
+
+    /// Members of a value. A local of the script is looked into where it stands: copying a list for each of its
+    /// elements would make every loop quadratic.
+    fn chain(&mut self, links: &[Link]) -> Outcome {
+        let mut keys = Vec::with_capacity(links.len());
+        for link in links {
+            keys.push(match link {
+                Link::Member(member) => member.clone(),
+                Link::Input(place) => match self.own(*place)? {
+                    Own::Text(key) => Member::Key((&*key).into()),
+                    Own::Int(position) => Member::Position(position),
+                    other => return Err(self.failed(Failure::Expected(Kinds::TEXT.or(Kinds::INT), other.word()))),
+                },
+            });
+        }
+        let checked = links.iter().map(|link| matches!(link, Link::Input(_)));
+        let keys: Vec<_> = keys.into_iter().zip(checked).collect();
+        let local = self.inputs.first().and_then(|input| input.get_string_value().map(str::to_owned));
+        if let Some(value) = local.as_deref().and_then(|name| self.context.scope().get(name)) {
+            return descend(value, &keys).map_err(|failure| self.failed(failure));
+        }
+        let value = self.value(0)?;
+        descend(&value, &keys).map_err(|failure| self.failed(failure))
+    }
+}
+
+/// Walks down; `true` beside a key says that it was computed and so must fit what it is asked of.
+fn descend(value: &Dynamic, keys: &[(Member, bool)]) -> Result<Dynamic, Failure> {
+    let Some(((key, computed), rest)) = keys.split_first() else { return Ok(value.clone().flatten()) };
+    if let Some(array) = value.read_lock::<rhai::Array>() {
+        return match key {
+            Member::Position(at) => {
+                let at = if *at < 0 { at.saturating_add_unsigned(array.len() as u64) } else { *at };
+                let element = usize::try_from(at).ok().and_then(|at| array.get(at));
+                descend(element.unwrap_or(&Dynamic::UNIT), rest)
+            }
+            Member::Key(_) if *computed => Err(Failure::Types("list", "string")),
+            Member::Key(_) => Err(Failure::Expected(Kinds::MAP, "list")),
+        };
+    }
+    if let Some(map) = value.read_lock::<rhai::Map>() {
+        return match key {
+            Member::Key(key) => descend(map.get(&**key).unwrap_or(&Dynamic::UNIT), rest),
+            Member::Position(_) => Err(Failure::Types("map", "int")),
+        };
+    }
+    if let Some(held) = value.read_lock::<Held>() {
+        let kinds = Kinds::of_val(&held.view());
+        let fits = match key {
+            Member::Key(_) => Kinds::MAP,
+            Member::Position(_) => Kinds::LIST,
+        };
+        // A constant member of JSON of another shape is absent, as natively; a computed one is a mistake.
+        if *computed && !kinds.meets(fits) {
+            return Err(Failure::Expected(fits, if kinds == Kinds::MAP { "map" } else { "list" }));
+        }
+        return descend(&held.member(key.clone()), rest);
+    }
+    if value.is_unit() {
+        return Ok(Dynamic::UNIT);
+    }
+    match (key, computed) {
+        (_, false) => Ok(Dynamic::UNIT),
+        (key, true) => {
+            let wanted = if matches!(key, Member::Key(_)) { Kinds::MAP } else { Kinds::LIST };
+            Err(Failure::Expected(wanted, Own::of(value.clone()).word()))
+        }
+    }
+}
+
+/// The chance of a run, for the functions that native code shares.
+struct Chance;
+
+impl Reader for Chance {
+    fn read<'x>(&'x self, _: &'x crate::engine::read::Read) -> Result<Val<'x>, Box<crate::fault::Fault>> {
+        Ok(Val::Absent)
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        run::now()
+    }
+
+    fn random(&self, into: &mut [u8]) {
+        run::random(into);
+    }
+}
+
+const _: () = assert!(lists::LIST_MAX <= LIST_ELEMENTS_MAX);
