@@ -26,6 +26,7 @@ mod respond;
 mod restrict_ip;
 mod rewrite;
 mod route;
+mod script;
 mod set;
 mod set_body;
 mod set_headers;
@@ -62,6 +63,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &restrict_ip::KIND,
     &rewrite::KIND,
     &route::KIND,
+    &script::KIND,
     &set::KIND,
     &set_body::KIND,
     &set_headers::KIND,

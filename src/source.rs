@@ -138,6 +138,12 @@ impl Sources {
         self.file(file).map_or("", |file| &file.name)
     }
 
+    /// The file of this display path.
+    pub fn named(&self, name: &str) -> Option<FileId> {
+        let at = self.files.iter().position(|file| *file.name == *name)?;
+        u32::try_from(at).ok().map(FileId)
+    }
+
     /// The text of a file; empty for one that is not of these sources.
     pub fn text(&self, file: FileId) -> &str {
         self.file(file).map_or("", |file| &file.text)

@@ -15,7 +15,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
 use crate::expr::Place;
 use crate::fault::Fault;
-use crate::source::{Literal, Spanned, Text};
+use crate::source::{Literal, Span, Spanned, Text};
 
 pub const KIND: Kind = Kind {
     ends: Ends::Always,
@@ -127,6 +127,12 @@ fn status(written: Spanned<u16>, cx: &mut Compile<'_>) -> Option<StatusCode> {
 
 fn code(literal: &Literal, cx: &mut Compile<'_>) -> Option<String> {
     let code = cx.literal(literal)?;
+    own_code(&code, literal.span(), cx)?;
+    Some(code)
+}
+
+/// Checks a code of the operator's own.
+pub(super) fn own_code(code: &str, span: Span, cx: &mut Compile<'_>) -> Option<()> {
     let words: Vec<&str> = code.split('.').collect();
     let legal = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let first = words.first().copied().unwrap_or_default();
@@ -134,17 +140,17 @@ fn code(literal: &Literal, cx: &mut Compile<'_>) -> Option<String> {
     if words.len() < 2 || !words.iter().skip(usize::from(is_own)).all(legal) {
         let message = format!("`{code}` is no code");
         let help = "two or more words of lower-case letters and `_`, joined by points: `orders.too_many`";
-        return cx.refuse("policy.bad_value", literal.span(), message, help);
+        return cx.refuse("policy.bad_value", span, message, help);
     }
-    cx.check_code(&code, literal.span())?;
+    cx.check_code(code, span)?;
     if is_own {
-        return Some(code);
+        return Some(());
     }
     if OWN_WORDS.contains(&first) || cx.around.catalogue.iter().any(|kind| kind.name == first) {
         let message = format!("codes that begin with `{first}.` are the gateway's own");
-        return cx.refuse("policy.reserved_code", literal.span(), message, "begin it with a word of your own");
+        return cx.refuse("policy.reserved_code", span, message, "begin it with a word of your own");
     }
-    Some(code)
+    Some(())
 }
 
 struct RaiseStep {

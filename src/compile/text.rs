@@ -138,7 +138,7 @@ impl Condition for Test {
 }
 
 /// A sentence as the clause that messages are: no capital, no full stop.
-pub(super) fn clause(sentence: &str) -> String {
+pub fn clause(sentence: &str) -> String {
     let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
     let mut characters = sentence.chars();
     match characters.next() {

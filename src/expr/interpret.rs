@@ -55,6 +55,8 @@ pub struct Interpreted {
     ast: AST,
     inputs: Box<[Input]>,
     random: bool,
+    /// Codes of its denials and failures, and where they stand.
+    pub codes: Vec<(String, std::ops::Range<usize>)>,
     /// Of everything that it reads, mixed; the type is that of its value.
     pub facts: Facts,
 }
@@ -123,6 +125,7 @@ fn compile(text: &str, scope: &mut dyn Scope, form: Form<'_>) -> Result<Interpre
         anything: nothing_read(),
         read: nothing_read(),
         random: false,
+        codes: Vec::new(),
         receiver: None,
         errors: Vec::new(),
     };
@@ -144,7 +147,7 @@ fn compile(text: &str, scope: &mut dyn Scope, form: Form<'_>) -> Result<Interpre
         return Err(errors);
     }
     let facts = Facts { ty: known.facts.ty, absent: known.facts.absent, ..lower.read };
-    Ok(Interpreted { ast: lowered, inputs: lower.inputs.into(), random: lower.random, facts })
+    Ok(Interpreted { ast: lowered, inputs: lower.inputs.into(), random: lower.random, codes: lower.codes, facts })
 }
 
 /// An expression is one value: statements stand in a block of their own.
@@ -216,6 +219,7 @@ impl Lower<'_> {
     /// Lowers a copy of the whole tree.
     fn tree(&mut self, ast: &AST) -> (AST, Known) {
         self.inputs.clear();
+        self.codes.clear();
         let mut functions = rhai::Module::new();
         for (_, _, _, _, function) in ast.shared_lib().iter_script_fn_info() {
             self.parameters = function.params.to_vec();

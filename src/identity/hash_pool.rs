@@ -48,11 +48,19 @@ impl HashPool {
     /// # Errors
     /// When the system gives no thread.
     pub fn new(threads: usize, queue_max: usize) -> std::io::Result<Self> {
+        Self::named("hash", threads, queue_max)
+    }
+
+    /// The same for other work that must not stand on a worker; `name` is what its threads are called.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn named(name: &str, threads: usize, queue_max: usize) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(queue_max);
         let jobs = Arc::new(Mutex::new(jobs));
         for n in 0..threads.clamp(1, THREADS_MAX) {
             let jobs = Arc::clone(&jobs);
-            std::thread::Builder::new().name(format!("hash-{n}")).spawn(move || work(&jobs))?;
+            std::thread::Builder::new().name(format!("{name}-{n}")).spawn(move || work(&jobs))?;
         }
         Ok(Self { queue })
     }

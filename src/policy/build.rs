@@ -44,6 +44,9 @@ pub fn parse_files(files: &Files, diags: &mut Diagnostics) -> Parsed {
     let mut sources = Sources::new();
     let mut documents = Documents::default();
     for file in files::add_to(files, &mut sources, diags) {
+        if std::path::Path::new(sources.name(file)).extension().is_some_and(|end| end == files::SCRIPT_SUFFIX) {
+            continue;
+        }
         for node in parse(&sources, file, diags) {
             documents.add(&node, diags);
         }

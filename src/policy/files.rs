@@ -14,8 +14,10 @@ use crate::source::{Diagnostic, Diagnostics, Sources, Span};
 pub const FILES_MAX: usize = 100_000;
 /// Folders below each other, at most.
 const FOLDER_DEPTH_MAX: usize = 32;
-/// Suffixes of policy files.
-const SUFFIXES: [&str; 2] = ["yaml", "yml"];
+/// Suffixes of policy files, and of the scripts that stand beside them.
+const SUFFIXES: [&str; 3] = ["yaml", "yml", SCRIPT_SUFFIX];
+/// Files of this suffix are code for `script` steps and hold no documents.
+pub const SCRIPT_SUFFIX: &str = "rhai";
 
 /// A folder whose files belong to the set.
 #[derive(Clone, Debug, PartialEq)]

@@ -282,6 +282,16 @@ impl Lower<'_> {
             let error = Error::new("expr.wrong_arguments", self.at(at), message, "no status of a denial");
             return self.refuse(error.with_help("to break the request with a 500 write fail(code, detail)"));
         }
+        match known.first() {
+            Some(Known { literal: Some(Value::Text(code)), .. }) => {
+                let range = args.first().map_or(0..0, |arg| self.source.literal(arg.start_position()));
+                self.codes.push((code.to_string(), range));
+            }
+            _ => {
+                let error = not_literal(name, "a code", self.at(at));
+                return self.refuse(error);
+            }
+        }
         let text = known.get(2).or(known.first()).map_or(Mark::None, |known| known.facts.mark);
         if deny && matches!(text, Mark::Secret | Mark::Internal)
             || !deny && known.iter().any(|k| k.facts.mark.is_credential())

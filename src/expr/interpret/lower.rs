@@ -67,6 +67,8 @@ pub(super) struct Lower<'a> {
     /// Everything read so far, mixed.
     pub read: Facts,
     pub random: bool,
+    /// Literal codes of `deny` and `fail`.
+    pub codes: Vec<(String, Range<usize>)>,
     /// What is known of the `x` of `x.f()`, which is lowered already when the call is.
     pub receiver: Option<Known>,
     pub errors: Vec<Error>,

@@ -46,7 +46,7 @@ impl<'t> Source<'t> {
                 }
                 Some(Mode::Code(depth)) => match rest.as_bytes().first() {
                     Some(b'\'' | b'"') => {
-                        at = self.literal(at);
+                        at = self.text_literal(at);
                         continue;
                     }
                     Some(b'`') => {
@@ -88,7 +88,7 @@ impl<'t> Source<'t> {
     }
 
     /// A text literal that begins here; gives where it ends.
-    fn literal(&mut self, start: usize) -> usize {
+    fn text_literal(&mut self, start: usize) -> usize {
         let rest = self.original.get(start..).unwrap_or_default();
         let mut chars = rest.char_indices();
         let Some((_, quote)) = chars.next() else { return start };
@@ -135,6 +135,14 @@ impl<'t> Source<'t> {
         let rest = self.text.get(start..).unwrap_or_default();
         let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
         self.original_of(start + within)
+    }
+
+    /// The text in quotes that begins at a place.
+    pub fn literal(&self, position: Position) -> Range<usize> {
+        let start = self.offset(position);
+        let rest = self.original.get(start..).unwrap_or_default();
+        let close = rest.chars().next().and_then(|quote| rest.get(1..)?.find(quote));
+        start..start + close.map_or(1, |at| at + 2)
     }
 
     fn original_of(&self, rewritten: usize) -> usize {
