@@ -104,4 +104,40 @@ pub(super) const PAGES: &[Page] = &[
         "Write an address, or a network with its length.",
         "when: in_cidr(request.client.ip, '10.0.0.0/8')",
     ),
+    page(
+        "expr.statements",
+        "An expression is one value, and here are statements.",
+        "Put them into braces, or into a `script` step.",
+        "when: \"{ let parts = split(request.path, '/'); len(parts) > 2 }\"",
+    ),
+    page(
+        "expr.shadows",
+        "A local has the name of a variable of the policy and would hide it.",
+        "Give the local another name.",
+        "",
+    ),
+    page(
+        "expr.stray_closure",
+        "A closure stands somewhere else than in the call of a list method.",
+        "Write it where it is used, or make a function: `fn name(x) { ... }`.",
+        "when: \"auth.groups.some(|g| starts_with(g, 'admin-'))\"",
+    ),
+    page(
+        "expr.read_only",
+        "An expression or script changes a variable of the policy.",
+        "Scripts only read them: set a result with `out.NAME = value`, change messages with steps.",
+        "",
+    ),
+    page(
+        "expr.unknown_result",
+        "A script sets a result that `sets` does not declare.",
+        "Declare it beside the code.",
+        "- script: { code: \"out.total = 1;\", sets: { total: int } }",
+    ),
+    page(
+        "expr.marked_text",
+        "A secret may flow into what a script denies or fails with.",
+        "Write literal texts there.",
+        "",
+    ),
 ];

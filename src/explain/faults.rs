@@ -127,6 +127,18 @@ pub(super) const PAGES: &[Page] = &[
     ),
     fault(
         500,
+        "expression.limit",
+        "An interpreted expression took too many operations, too much time, or made something too large.",
+        "Compute less at once, or in a `script` with a `time_limit`. docs/scripts.md lists the bounds.",
+    ),
+    fault(
+        500,
+        "expression.error",
+        "An interpreted expression could not go on; the record's detail has the reason.",
+        "Mend what the detail names.",
+    ),
+    fault(
+        500,
         "expression.absent",
         "A value that is absent was read where one is needed. By origin: 400, 502 or 500.",
         "Say what holds without it: `request.query.page ?? '1'`.",

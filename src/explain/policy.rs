@@ -395,4 +395,10 @@ pub(super) const PAGES: &[Page] = &[
         "Convert the value, or declare the type that it has.",
         "- set: { count: { value: \"${request.query.n ?? '1'}\", type: int } }",
     ),
+    page(
+        "policy.no_script_file",
+        "The file of a `script` step is not there.",
+        "Put it beside the policy file, or below it; its name ends in `.rhai`.",
+        "- script: { file: totals.rhai }",
+    ),
 ];

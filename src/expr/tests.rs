@@ -2,6 +2,7 @@
 
 mod errors;
 mod interpreted;
+mod oracle;
 mod robust;
 mod templates;
 mod values;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::expr::Error;
 
 /// Not shown to anyone: the native form has met what only the interpreter takes.
-pub(super) const NEEDS_INTERPRETER: &str = "expr.interpreted";
+pub(super) const NEEDS_INTERPRETER: &str = "needs the interpreter";
 
 /// What is refused, and what to write in its place.
 pub(super) struct Refused {

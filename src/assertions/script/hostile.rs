@@ -92,7 +92,7 @@ fn what_is_hostile_at_load_is_refused_at_load() {
     ] {
         let before = Instant::now();
         let found = refusals(&indented(&script));
-        assert!(found.iter().any(|found| *found == code), "{name}: {found:?}");
+        assert!(found.contains(&code), "{name}: {found:?}");
         assert!(before.elapsed() < Duration::from_secs(2), "{name} took {:?}", before.elapsed());
     }
 }
@@ -100,9 +100,9 @@ fn what_is_hostile_at_load_is_refused_at_load() {
 #[test]
 fn the_deepest_stack_that_is_allowed_fits_a_thread() {
     // Every level of calls with expressions as deep as a function may have them.
-    let inner = |call: &str| (0..6).fold(call.to_owned(), |inner, _| format!("(1 + {inner})"));
-    let script = format!("fn f(n) {{ if n == 0 {{ 0 }} else {{ {} }} }} f(30) > 0", inner("f(n - 1)"));
-    let closures = format!("fn f(n) {{ [n].map(|x| {})[0] }} f(0) > 0", inner("f(x + 1)"));
+    let inner = |call: &str, deep: usize| (0..deep).fold(call.to_owned(), |inner, _| format!("(1 + {inner})"));
+    let script = format!("fn f(n) {{ if n == 0 {{ 0 }} else {{ {} }} }} f(30) > 0", inner("f(n - 1)", 6));
+    let closures = format!("fn f(n) {{ [n].map(|x| {})[0] }} f(0) > 0", inner("f(x + 1)", 3));
     for (script, fault) in [(script, None), (closures, Some("script.limit"))] {
         let outcome = Trial::of(&indented(&script)).get("/");
         assert_eq!(outcome.fault.as_deref(), fault, "{:?}", outcome.record.detail);

@@ -106,7 +106,8 @@ impl Lower<'_> {
         let Some(operator) = arithmetic(sign) else { return self.no_operator(sign, at) };
         let adds = operator == Operator::Add;
         let numbers = one.meets(Kinds::NUMBER) && two.meets(Kinds::NUMBER);
-        if !numbers && !(adds && one.meets(Kinds::TEXT) && two.meets(Kinds::TEXT)) {
+        let texts = adds && one.meets(Kinds::TEXT) && two.meets(Kinds::TEXT);
+        if !numbers && !texts {
             let what = if adds { "`+` adds numbers or joins texts" } else { "This operator works on numbers" };
             let error = mismatch(self.at(at), what, left, right);
             return self.refuse(error);
@@ -141,6 +142,11 @@ impl Lower<'_> {
         if !call.namespace.is_empty() {
             let error = Error::new("expr.unsupported", self.at(at), "There are no modules.", "not here");
             return self.refuse(error.with_help("call the functions of the reference by their plain names"));
+        }
+        // Rhai makes `x in y` a call of `contains(y, x)`, which may look into maps too.
+        let written = self.source.word(at);
+        if name == "contains" && call.args.len() == 2 && !written.starts_with("contains") {
+            return self.operator(place, &name, call.args.to_vec(), at);
         }
         let arity = call.args.len();
         if self.functions.iter().any(|(own, parameters)| *own == name && *parameters == arity) {

@@ -4,7 +4,7 @@
 //! moved in before the run and taken out after it, also when it panics. Nothing of a run survives it.
 
 use std::cell::RefCell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rhai::{Dynamic, EvalAltResult, Position};
@@ -49,6 +49,8 @@ pub(super) struct Lent {
 struct Run {
     lent: Lent,
     deadline: Instant,
+    /// Time of the processor that the thread had taken when the clock was first asked.
+    cpu_begun: Option<Duration>,
     ticks: u32,
     drawn: u64,
     stop: Option<(Stop, Position)>,
@@ -61,6 +63,28 @@ thread_local! {
 /// Takes the run away when it ends, however it ends.
 struct Ends;
 
+impl Run {
+    /// Whether its time is over. What counts is time of the processor: a thread that had to wait for one, on a busy
+    /// machine, has taken nothing from anyone. The processor's clock is a system call, so it is asked only where the
+    /// wall clock says that it matters.
+    fn is_late(&mut self) -> bool {
+        let begun = *self.cpu_begun.get_or_insert_with(cpu_time);
+        let now = Instant::now();
+        if now <= self.deadline {
+            return false;
+        }
+        let left = self.lent.budget.time.saturating_sub(cpu_time().saturating_sub(begun));
+        self.deadline = now + left;
+        left.is_zero()
+    }
+}
+
+/// Time of the processor that this thread has taken.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         let run = RUN.with(|run| run.try_borrow_mut().ok().and_then(|mut run| run.take()));
@@ -71,7 +95,7 @@ impl Drop for Ends {
 /// Runs `work` with what it is lent.
 pub(super) fn with<T>(lent: Lent, work: impl FnOnce() -> Result<T, Box<EvalAltResult>>) -> Result<T, (Stop, Position)> {
     let deadline = Instant::now() + lent.budget.time.min(SCRIPT_TIME_MAX);
-    RUN.with(|run| run.replace(Some(Run { lent, deadline, ticks: 0, drawn: 0, stop: None })));
+    RUN.with(|run| run.replace(Some(Run { lent, deadline, cpu_begun: None, ticks: 0, drawn: 0, stop: None })));
     let _ends = Ends;
     work().map_err(|error| {
         let stop = RUN.with(|run| run.borrow_mut().as_mut().and_then(|run| run.stop.take()));
@@ -103,7 +127,7 @@ pub(super) fn progress(operations: u64) -> Option<Dynamic> {
         }
         let why = if operations > run.lent.budget.operations {
             "too many operations"
-        } else if run.ticks % OPERATIONS_PER_CLOCK == 0 && Instant::now() > run.deadline {
+        } else if run.ticks.is_multiple_of(OPERATIONS_PER_CLOCK) && run.is_late() {
             "too much time"
         } else {
             return None;
@@ -116,7 +140,7 @@ pub(super) fn progress(operations: u64) -> Option<Dynamic> {
 
 /// The same for work that Rhai does not count, inside of one function.
 pub(super) fn still_in_time(at: Position) -> Result<(), Box<EvalAltResult>> {
-    let late = running(|run| Instant::now() > run.deadline).unwrap_or(false);
+    let late = running(Run::is_late).unwrap_or(false);
     if late { Err(stop(Stop::Limit("too much time"), at)) } else { Ok(()) }
 }
 

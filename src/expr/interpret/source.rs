@@ -137,6 +137,11 @@ impl<'t> Source<'t> {
         self.original_of(start + within)
     }
 
+    /// What stands at a place, and after it.
+    pub fn word(&self, position: Position) -> &'t str {
+        self.original.get(self.offset(position)..).unwrap_or_default()
+    }
+
     /// The text in quotes that begins at a place.
     pub fn literal(&self, position: Position) -> Range<usize> {
         let start = self.offset(position);
