@@ -10,6 +10,7 @@ mod own;
 mod pipeline;
 mod reference;
 mod run;
+mod schema;
 mod secret;
 mod test;
 mod trace;
@@ -57,6 +58,8 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Writes the reference of assertions and resources.
     Docs(docs::DocsArguments),
+    /// Prints or writes JSON Schema for editors.
+    Schema(schema::SchemaArguments),
     /// Works with secrets.
     Secret(secret::SecretArguments),
 }
@@ -84,6 +87,7 @@ pub fn main() -> u8 {
         Command::Trace(arguments) => trace::trace(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Docs(arguments) => docs::docs(&arguments),
+        Command::Schema(arguments) => schema::schema(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),
     }
 }

@@ -178,6 +178,11 @@ pub fn load(named: Option<&Path>) -> Loaded {
     from_bytes(path, &bytes)
 }
 
+/// The schema of gateway.yaml, for editors.
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(document::GatewayDoc)
+}
+
 /// Reads a configuration from the contents of its file.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Loaded {
     let (mut sources, mut diags) = (Sources::new(), Diagnostics::new());

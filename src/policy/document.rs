@@ -153,6 +153,17 @@ pub struct TestsDoc {
     pub cases: Node,
 }
 
+/// The schemas of documents that are no resources, by their declaring keys.
+pub fn schemas() -> [(&'static str, schemars::Schema); 4] {
+    use schemars::schema_for;
+    [
+        ("service", schema_for!(ServiceDoc)),
+        ("fragment", schema_for!(FragmentDoc)),
+        ("defaults", schema_for!(DefaultsDoc)),
+        ("tests", schema_for!(TestsDoc)),
+    ]
+}
+
 /// A resource document: read when its kind is built.
 #[derive(Clone, Debug)]
 pub struct ResourceDoc {

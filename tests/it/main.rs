@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod commands;
+mod editors;
 mod harness;
 mod kept;
+mod language_server;
 mod mistakes;
 mod process;
 mod readme;

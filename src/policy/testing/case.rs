@@ -12,12 +12,13 @@ use crate::compile::scope::resolve_env;
 use crate::engine::value::Text as Shared;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::document::{AssertionDoc, ServiceDoc};
-use crate::policy::testing::expect::Expect;
-use crate::policy::testing::given::{World, merged};
-use crate::policy::testing::request::{TestRequest, Usual};
+use crate::policy::testing::expect::{Expect, ExpectDoc};
+use crate::policy::testing::given::{GivenDoc, World, merged};
+use crate::policy::testing::request::{RequestDoc, TestRequest, Usual};
 use crate::policy::testing::text::{CAPTURED_MAX, Names, TestText};
 use crate::source::{
-    Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, Node, NodeValue, Span, Text, read, suggest,
+    Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, Node, NodeValue, ScalarOr, Span, Text, read,
+    suggest,
 };
 
 /// Exchanges of one case, repetitions counted.
@@ -72,17 +73,22 @@ pub(super) struct TestExchange {
 struct CaseDoc {
     /// What it shows, in a few words.
     name: Text,
+    /// What stands in for the world outside.
     #[serde(default)]
+    #[schemars(with = "Option<GivenDoc>")]
     given: Option<Node>,
     /// What goes into a tested assertion.
     #[serde(default)]
     inputs: Option<Node>,
     #[serde(default)]
+    #[schemars(with = "Option<RequestDoc>")]
     request: Option<Node>,
     #[serde(default)]
+    #[schemars(with = "Option<ExpectDoc>")]
     expect: Option<Node>,
     /// Several requests on one state.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<ExchangeDoc>>")]
     exchanges: Option<Vec<Node>>,
 }
 
@@ -91,8 +97,10 @@ struct CaseDoc {
 #[serde(deny_unknown_fields)]
 struct ExchangeDoc {
     /// The request, or `again` for the one before.
+    #[schemars(with = "ScalarOr<Again, RequestDoc>")]
     request: Node,
     #[serde(default)]
+    #[schemars(with = "Option<ExpectDoc>")]
     expect: Option<Node>,
     /// The clock moves on by this first.
     #[serde(default)]
@@ -106,6 +114,19 @@ struct ExchangeDoc {
     /// Values for later texts.
     #[serde(default)]
     capture: Entries<Text>,
+}
+
+/// The request before, once more.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code)] // only its schema is used
+enum Again {
+    Again,
+}
+
+/// The schema of a case, for editors.
+pub fn case_schema() -> schemars::Schema {
+    schemars::schema_for!(CaseDoc)
 }
 
 /// Cases that share a `given`.

@@ -9,7 +9,7 @@ use serde_json_path::JsonPath;
 
 use crate::policy::testing::text::Names;
 use crate::policy::testing::want::{Form, Want};
-use crate::source::{Diagnostic, Diagnostics, Entries, Name, Node, OneOrMany, Span, Text, read};
+use crate::source::{Diagnostic, Diagnostics, Entries, Name, Node, OneOrMany, ScalarOr, Span, Text, read};
 
 /// Everything that one exchange expects.
 #[derive(Debug, Default)]
@@ -120,7 +120,7 @@ impl StepWord {
 /// What is expected.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ExpectDoc {
+pub(super) struct ExpectDoc {
     /// Who answered; `none` for a request that no service takes. The tested service without it.
     service: Option<Node>,
     status: Option<Node>,
@@ -137,6 +137,7 @@ struct ExpectDoc {
     /// Hexadecimal digits of the body's SHA-256.
     body_sha256: Option<Node>,
     /// `none`, `one`, or all requests in the order in which they were sent.
+    #[schemars(with = "Option<ScalarOr<Calls, Vec<CallDoc>>>")]
     upstream: Option<Node>,
     /// The same list where the order is not told.
     upstream_any_order: Option<Node>,
@@ -152,6 +153,15 @@ struct ExpectDoc {
     ended_by: Option<Node>,
     /// `passed`, `ended` (it answered), `denied` or `broken`.
     verdict: Option<Node>,
+}
+
+/// A word for how many requests were sent.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code)] // only its schema is used
+enum Calls {
+    None,
+    One,
 }
 
 /// Steps by name, assertion or index path.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::policy::build::Parsed;
 use crate::policy::resources::{Given, GivenKey, GivenUser};
 use crate::policy::testing::later;
-use crate::policy::testing::stand_in::StandIn;
+use crate::policy::testing::stand_in::{StandIn, StandInDoc};
 use crate::policy::testing::text::Names;
 use crate::source::{
     Diagnostic, Diagnostics, Entries, Entry, Literal, Name, Node, NodeValue, OneOrMany, read, suggest,
@@ -35,7 +35,7 @@ pub(super) struct World {
 /// What stands in for the world outside.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct GivenDoc {
+pub(super) struct GivenDoc {
     /// Where the clock stands: an RFC 3339 time.
     clock: Option<Literal>,
     /// Seed of random values.
@@ -47,14 +47,17 @@ struct GivenDoc {
     /// Values of `secret` documents.
     secrets: Entries<String>,
     /// Users of `users` documents, by name of the document.
+    #[schemars(with = "Entries<Entries<UserDoc>>")]
     users: Entries<Entries<Node>>,
     /// Keys of `api_keys` documents, by name of the document.
+    #[schemars(with = "Entries<Entries<KeyDoc>>")]
     api_keys: Entries<Entries<Node>>,
     /// `ok`: nothing of this version has a store that could be down.
     store: Option<Literal>,
     /// `ok`: counters live in memory.
     counters: Option<Literal>,
     /// Stand-ins for upstreams, in the order in which they are tried.
+    #[schemars(with = "Vec<StandInDoc>")]
     upstream: Vec<Node>,
 }
 

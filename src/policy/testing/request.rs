@@ -74,7 +74,7 @@ impl Usual {
 /// A request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RequestDoc {
+pub(super) struct RequestDoc {
     /// The first of the service's methods without it.
     #[serde(default)]
     method: Option<Text>,

@@ -69,7 +69,7 @@ pub(super) enum Fail {
 /// A stand-in for an upstream.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StandInDoc {
+pub(super) struct StandInDoc {
     /// Which requests it takes; without it all.
     #[serde(default, rename = "match")]
     rule: MatchDoc,

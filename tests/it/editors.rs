@@ -1,0 +1,161 @@
+//! The schemas in the editor's own server: shipped files are clean, mistakes are marked at their lines,
+//! completion and hover know assertions and their parameters.
+
+use std::path::{Path, PathBuf};
+
+use crate::language_server::{CONFIGURED, Server, root};
+
+/// Folders with files that operators start from.
+const SHIPPED: [&str; 3] = ["policies", "assertions", "examples"];
+
+fn yaml_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            yaml_below(&path, found);
+        } else if path.extension().is_some_and(|end| end == "yaml") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every shipped file by its name below the repository.
+fn shipped() -> Vec<String> {
+    let mut found = vec![root().join("gateway.yaml")];
+    for folder in SHIPPED {
+        yaml_below(&root().join(folder), &mut found);
+    }
+    found.sort();
+    found.iter().map(|path| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn shipped_files_name_their_schema_and_are_clean() {
+    let mut server = Server::start();
+    let mut wrong = Vec::new();
+    for name in shipped() {
+        let text = std::fs::read_to_string(root().join(&name)).unwrap();
+        let kind = if name.ends_with("gateway.yaml") { "gateway" } else { "policy" };
+        let beside = |schema: &str| root().join(&name).parent().unwrap().join(schema).canonicalize().ok();
+        let expected = root().join(format!("docs/schema/{kind}.schema.json")).canonicalize().unwrap();
+        // The server reads the comments of each document by itself.
+        for document in text.split("\n---\n") {
+            let schema = document.lines().find_map(|line| line.strip_prefix("# yaml-language-server: $schema="));
+            if schema.and_then(beside) != Some(expected.clone()) {
+                wrong.push(format!("{name}: a document's modeline names {schema:?}"));
+            }
+        }
+        for (line, message) in server.diagnostics(&name, &text) {
+            wrong.push(format!("{name}:{line}: {message}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn examples_of_all_assertions_are_clean() {
+    let mut server = Server::start();
+    let mut wrong = Vec::new();
+    for kind in gatewright::assertions::CATALOGUE {
+        for (number, example) in kind.examples.iter().enumerate() {
+            let text = format!("{POLICY}{}", example.yaml.trim_start().replace("\n---\n", &format!("\n---\n{POLICY}")));
+            let found = server.diagnostics(&format!("policies/{}-{number}.yaml", kind.name), &text);
+            wrong.extend(found.into_iter().map(|(line, message)| format!("{} {line}: {message}\n{text}", kind.name)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const POLICY: &str = "# yaml-language-server: $schema=../docs/schema/policy.schema.json\n";
+const GATEWAY: &str = "# yaml-language-server: $schema=docs/schema/gateway.schema.json\n";
+
+/// A service whose pipeline is these lines; its first step stands in line 5.
+fn service(steps: &str) -> String {
+    format!("{POLICY}service: a\nmatch: {{ path: /a }}\npolicy:\n{steps}")
+}
+
+/// Name, text, the lines that are marked, and a word of the message.
+fn broken() -> Vec<(&'static str, String, Vec<u64>, &'static str)> {
+    let policy = |text: &str| format!("{POLICY}{text}");
+    vec![
+        ("unknown key", service("  - route: http://a\n  - set_body:\n      txt: b\n"), vec![7], "txt"),
+        ("unknown assertion", service("  - name: x\n    rout: http://a\n"), vec![6], "rout"),
+        ("two assertions", service("  - respond: 204\n    authorize: [a]\n"), vec![5, 6], "not allowed"),
+        ("a block of another assertion", service("  - respond: 204\n    then: []\n"), vec![6], "then"),
+        ("missing parameter", service("  - log: a\n  - limit_rate:\n      per: all\n"), vec![6], "rate"),
+        (
+            "wrong word",
+            service("  - verify_security_hash:\n      algorithm: md4\n      key: k\n      value: s\n"),
+            vec![6],
+            "hmac-sha256",
+        ),
+        ("wrong type", service("  - route:\n      to: http://a\n      timeouts: 5s\n"), vec![7], "Timeouts"),
+        ("not a duration", service("  - route:\n      to: http://a\n      timeouts: { total: 5 }\n"), vec![7], ""),
+        ("a step that is none", service("  - route: http://a\n  - [a]\n"), vec![6], ""),
+        ("inside of a block", service("  - if: a == 1\n    then:\n      - stp\n"), vec![7], "stop"),
+        ("unknown document", policy("servise: a\n"), vec![2], "servise"),
+        (
+            "unknown key of a service",
+            policy("service: a\nmatch:\n  path: /a\n  hosts: a\npolicy: []\n"),
+            vec![5],
+            "hosts",
+        ),
+        (
+            "second document",
+            policy(&format!("users: a\nentries: {{}}\n---\n{POLICY}list: a\nentrys: [b]\n")),
+            vec![7],
+            "entrys",
+        ),
+        (
+            "test",
+            policy("service: a\nmatch: { path: /a }\npolicy: [stop]\ntests:\n  - name: a\n    expects: {}\n"),
+            vec![7],
+            "expects",
+        ),
+        ("settings", "list: a\n---\nlist: b\nentrys: [b]\n".to_owned(), vec![4], "entrys"),
+        ("gateway", format!("{GATEWAY}version: 1\nlisteners:\n  - name: a\n    adress: b\n"), vec![4, 5], "adress"),
+    ]
+}
+
+#[test]
+fn mistakes_are_marked_at_their_lines() {
+    let mut server = Server::start();
+    let mut wrong = Vec::new();
+    for (number, (name, text, lines, word)) in broken().into_iter().enumerate() {
+        let folder = match name {
+            "gateway" => ".".to_owned(),
+            "settings" => CONFIGURED.to_owned(),
+            _ => "policies".to_owned(),
+        };
+        let found = server.diagnostics(&format!("{folder}/broken-{number}.yaml"), &text);
+        let mut marked: Vec<u64> = found.iter().map(|(line, _)| *line).collect();
+        marked.dedup();
+        if marked != lines || !found.iter().any(|(_, message)| message.contains(word)) {
+            wrong.push(format!("{name}: expected lines {lines:?} and `{word}`, got {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn completion_and_hover_know_the_assertions() {
+    let mut server = Server::start();
+    let text = service(
+        "  - limit_rate:\n      rate: 1/second\n      per: all\n      \n  - \n  - route:\n      timeouts:\n        \n  - respond: 204\n",
+    );
+    server.diagnostics("policies/typing.yaml", &text);
+    let lines: Vec<&str> = text.lines().collect();
+    let line_of = |wanted: &str| lines.iter().position(|line| line.trim_end().ends_with(wanted)).unwrap();
+    let hover = server.hover("policies/typing.yaml", line_of("rate: 1/second"), 8);
+    assert!(hover.contains("How fast it refills: `100/minute`"), "{hover}");
+    let hover = server.hover("policies/typing.yaml", line_of("limit_rate:"), 6);
+    assert!(hover.contains("imit"), "{hover}");
+    let parameters = server.completion("policies/typing.yaml", line_of("per: all") + 1, 6);
+    assert!(parameters.contains(&"burst".to_owned()) && !parameters.contains(&"route".to_owned()), "{parameters:?}");
+    let steps = server.completion("policies/typing.yaml", line_of("  -"), 4);
+    for kind in gatewright::assertions::CATALOGUE {
+        assert!(steps.iter().any(|step| step == kind.name), "{} is not offered: {steps:?}", kind.name);
+    }
+    let limits = server.completion("policies/typing.yaml", line_of("timeouts:") + 1, 8);
+    assert!(limits.contains(&"connect".to_owned()), "{limits:?}");
+}
