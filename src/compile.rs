@@ -29,6 +29,7 @@ pub mod status;
 pub mod steps;
 pub mod text;
 pub mod url;
+pub mod writers;
 
 pub use self::context::Compile;
 pub use self::kind::{Assertion, Category, Compiled, Example, FaultDoc, Kind, Output};

@@ -6,6 +6,7 @@
 pub mod assertion;
 pub mod build;
 pub mod document;
+mod elsewhere;
 pub mod files;
 pub mod resources;
 pub mod service;

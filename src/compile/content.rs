@@ -177,7 +177,10 @@ impl Compile<'_> {
                     None => JsonTemplate::Value(text),
                 })
             }
-            NodeValue::Scalar(_) => Some(JsonTemplate::Fixed(node.to_json())),
+            NodeValue::Scalar(_) => {
+                self.warn_of_ambiguity(node);
+                Some(JsonTemplate::Fixed(node.to_json()))
+            }
             NodeValue::List(items) => {
                 let items: Vec<Option<JsonTemplate>> = items.iter().map(|item| self.json(item, sink)).collect();
                 let items = items.into_iter().collect::<Option<Vec<_>>>()?;

@@ -190,6 +190,7 @@ impl<'a> Compile<'a> {
         if self.frame.is_some() {
             return; // only what comes out of an assertion is of the service
         }
+        self.ever.writers = std::mem::take(&mut self.ever.writers).join(self.flow.writers.clone());
         for (name, root) in &self.flow.roots {
             if !self.ever.roots.contains_key(name) || self.ever.roots.get(name) != Some(root) {
                 let known = Flow { roots: BTreeMap::from([(name.clone(), root.clone())]), ..Flow::default() };
@@ -298,6 +299,7 @@ impl<'a> Compile<'a> {
     pub fn out_with(&mut self, name: &str, renamed: Option<&str>, facts: Facts) -> Slot {
         let (root, member) = name.split_once('.').unwrap_or((name, ""));
         let root = renamed.unwrap_or(root);
+        self.flow.writers.write(root, self.current);
         let slot = self.slot(root, member);
         self.mark(slot, facts);
         let set = self.flow.roots.entry(root.into()).or_insert_with(|| Root::Members(BTreeMap::new()));
@@ -314,6 +316,7 @@ impl<'a> Compile<'a> {
     pub fn variable(&mut self, name: &str, facts: Facts) -> Slot {
         let slot = self.slot(name, "");
         self.mark(slot, facts);
+        self.flow.writers.forget(name);
         self.flow.roots.insert(name.into(), Root::Value(slot, facts));
         slot
     }

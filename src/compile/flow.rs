@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::compile::writers::Writers;
 use crate::engine::program::StepId;
 use crate::engine::read::{Read, Slot};
 use crate::engine::value::{Facts, Text, Type};
@@ -58,6 +59,8 @@ pub struct Flow {
     pub ended: bool,
     /// Routes of alternatives that may have been tried and undone on the ways here.
     pub undone: BTreeSet<StepId>,
+    /// Which steps have written the roots on the ways here.
+    pub writers: Writers,
 }
 
 impl Default for Flow {
@@ -68,6 +71,7 @@ impl Default for Flow {
             routed: Happened::Never,
             ended: false,
             undone: BTreeSet::new(),
+            writers: Writers::default(),
         }
     }
 }
@@ -93,7 +97,9 @@ impl Flow {
         }
         let proven = self.proven.into_iter().filter(|read| other.proven.contains(read)).collect();
         let undone = self.undone.union(&other.undone).copied().collect();
-        Flow { roots, proven, routed: self.routed.join(other.routed), ended: self.ended && other.ended, undone }
+        let writers = self.writers.join(other.writers);
+        let routed = self.routed.join(other.routed);
+        Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers }
     }
 
     /// Notes that a read is there.
@@ -104,7 +110,8 @@ impl Flow {
     /// Everything set so far may be absent: what `on_fault` and `finally` see.
     pub fn maybe_all(self) -> Flow {
         let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();
-        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone: self.undone }
+        let writers = self.writers.before_tail();
+        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone: self.undone, writers }
     }
 
     /// The state after steps that were undone: everything is as it was before them. What only they set can be

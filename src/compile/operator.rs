@@ -17,6 +17,7 @@ use crate::compile::kind::{Category, Compiled, Kind};
 use crate::compile::operator::inputs::{Bound, Input};
 use crate::compile::scope::RESERVED;
 use crate::compile::steps::Step;
+use crate::compile::writers::Writers;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Op, Plain, Verdict};
 use crate::engine::value::Text;
@@ -164,6 +165,7 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     let frame = Frame { name: step.word.into(), prefix: prefix.clone(), inputs: bound, left: Vec::new() };
     let caller = cx.flow.clone();
     cx.flow.roots.clear();
+    cx.flow.writers = Writers::default();
     let outer = std::mem::take(cx.diags);
     cx.operating.push(step.word.into());
     let (mut ops, given) = cx.body(operator, frame, &prefix);
@@ -172,7 +174,8 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.report_use(operator, step.span, &inner);
     let inside = std::mem::take(&mut cx.flow);
     let proven = caller.proven.into_iter().filter(|present| inside.proven.contains(present)).collect();
-    cx.flow = Flow { roots: caller.roots, proven, ..inside };
+    let (roots, writers) = (caller.roots, caller.writers);
+    cx.flow = Flow { roots, proven, writers, ..inside };
     let variables = first..cx.room().0; // those inside: a place of use has its own
     let give = outputs::give(given, step, cx);
     ops.push(Op::Plain(id, give));

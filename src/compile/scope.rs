@@ -293,6 +293,13 @@ impl Compile<'_> {
     }
 
     fn set_by_steps(&mut self, name: &str, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
+        if let Some((first, second)) = self.flow.writers.twice(name) {
+            let place = |step| self.steps.get(usize::from(step)).map_or("?", |step| &step.place);
+            let message = format!("two steps set `{name}`: one at {} and one at {}", place(first), place(second));
+            let help =
+                format!("name what one of them sets: `as: second` beside it, read as `second` instead of `{name}`");
+            return Err(unresolved("policy.root_written_twice", message, "which of them?", Some(help), 0));
+        }
         match self.flow.roots.get(name) {
             Some(Root::Value(slot, facts)) => read(Read::Slot(*slot), *facts, 1),
             Some(Root::Members(members)) => member(name, members, path, 1),

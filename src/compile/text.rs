@@ -12,7 +12,7 @@ use crate::engine::value::{Facts, Mark, Val};
 use crate::expr::{self, Compiled, Place, Template, fault_by};
 use crate::fault::Fault;
 use crate::secret::keyed_hash;
-use crate::source::{Diagnostic, Expression, Literal, Node, Text};
+use crate::source::{Diagnostic, Expression, Literal, Node, ScalarStyle, Text};
 
 /// Where a text flows: decides which marks it may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +253,27 @@ impl Compile<'_> {
             self.report(diagnostic);
         }
         None
+    }
+
+    /// Where no type says how a scalar is read, some of them are read in one way by YAML 1.1 and in another by
+    /// YAML 1.2, which holds here.
+    pub fn warn_of_ambiguity(&mut self, node: &Node) {
+        let Some(scalar) = node.as_scalar().filter(|scalar| scalar.style == ScalarStyle::Plain) else { return };
+        let text = scalar.text.as_str();
+        let digits = text.trim_start_matches(['-', '+']);
+        let is_octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let (message, help) = match text.to_ascii_lowercase().as_str() {
+            "yes" | "no" | "on" | "off" | "y" | "n" => (
+                format!("`{text}` is a text here, no truth value"),
+                "put it between quotes, or write `true` or `false`".to_owned(),
+            ),
+            _ if is_octal => (
+                format!("`{text}` begins with a zero: some read it as a number, some as octal, some as a text"),
+                format!("put it between quotes, or write `{}`", digits.trim_start_matches('0')),
+            ),
+            _ => return,
+        };
+        self.report(Diagnostic::warning("policy.ambiguous_scalar", node.span(), message).with_help(help));
     }
 
     /// A text without `${...}` but `${env.NAME}`, which is resolved now.

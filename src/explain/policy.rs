@@ -307,9 +307,9 @@ pub(super) const PAGES: &[Page] = &[
     ),
     page(
         "policy.ambiguous_scalar",
-        "An unquoted word such as `yes` is a text here, and a truth value elsewhere.",
-        "Put it between quotes, or write `true` or `false`.",
-        "",
+        "An unquoted word such as `yes` is a text here, and a truth value elsewhere; a number with a leading zero is octal to some.",
+        "Put it between quotes, or write `true` or `false`, or the number without its zero.",
+        "json: { country: \"no\" }",
     ),
     page(
         "policy.host_bits",
@@ -400,5 +400,19 @@ pub(super) const PAGES: &[Page] = &[
         "The file of a `script` step is not there.",
         "Put it beside the policy file, or below it; its name ends in `.rhai`.",
         "- script: { file: totals.rhai }",
+    ),
+    page(
+        "policy.root_written_twice",
+        "Two steps on one way set members of the same name, and this reads one of them: it could mean either.",
+        "Write `as: NAME` beside one of the two, and read `NAME.member`.",
+        "- generate_security_hash: { data: a, algorithm: sha256 }\n  as: second",
+    ),
+    page(
+        "policy.open_elsewhere",
+        "A request that one service guards reaches the same upstream unguarded through another service, when its path is \
+         written in another case or with another end, or when it names another host.",
+        "Guard the other service too, for instance by `defaults`; or let one of its steps look at `request.path` before \
+         the `route`. Where the upstream tells the spellings apart, nothing follows from it.",
+        "",
     ),
 ];

@@ -9,12 +9,13 @@ use crate::compile::kind::Kind;
 use crate::compile::operator::Operator;
 use crate::compile::outside::OutsideFile;
 use crate::compile::resources::Resources;
-use crate::engine::select::Select;
+use crate::engine::select::{Rule, Select};
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
 use crate::limits::Limits;
 use crate::policy::assertion::{self, Use};
-use crate::policy::document::Documents;
+use crate::policy::document::{Documents, ServiceDoc};
+use crate::policy::elsewhere;
 use crate::policy::files::{self, Files};
 use crate::policy::resources::{self, Given, Values};
 use crate::policy::service;
@@ -87,12 +88,13 @@ pub fn compile_set(
     let mut select = Select::default();
     let mut services: Vec<Arc<Service>> = Vec::new();
     let mut included = assertion::check(around, diags);
+    let mut rules: Vec<(&ServiceDoc, usize, Rule)> = Vec::new();
     for (name, doc) in &parsed.documents.services {
         let built = service::build(doc, &parsed.documents, around, environment, diags);
         included.extend(built.included.iter().cloned());
         let (rule, service) = built.finish(metrics);
-        if let Some(rule) = rule
-            && let Err(equal) = select.insert(&rule, services.len())
+        if let Some(rule) = &rule
+            && let Err(equal) = select.insert(rule, services.len())
         {
             let other = services.get(equal).and_then(|service| service.name.clone()).unwrap_or_default();
             let first = parsed.documents.services.get(&other).map(|doc| doc.rule.path.0.span());
@@ -104,7 +106,14 @@ pub fn compile_set(
             }
             diags.push(diagnostic);
         }
+        rules.extend(rule.map(|rule| (doc, services.len(), rule)));
         services.push(service);
+    }
+    let built = rules.into_iter().filter_map(|(doc, index, rule)| {
+        services.get(index).map(|service| elsewhere::Built { doc, rule, service, index })
+    });
+    if given.is_none() {
+        elsewhere::check(parsed, &select, &built.collect::<Vec<_>>(), environment, diags);
     }
     let (mut unmatched, by_unmatched) = service::build_unmatched(&parsed.documents, around, diags);
     included.extend(by_unmatched);

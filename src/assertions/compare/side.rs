@@ -8,7 +8,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::value::{Element, Facts, Type, Val, Value};
 use crate::expr::Place;
 use crate::fault::Fault;
-use crate::source::{Diagnostic, Node, ScalarStyle};
+use crate::source::{Node, ScalarStyle};
 
 /// One side of a comparison.
 #[derive(Debug)]
@@ -74,11 +74,7 @@ pub(super) fn side(cx: &mut Compile<'_>, node: &Node) -> Option<Side> {
     {
         return Some(Side::Known(value));
     }
-    if scalar.style == ScalarStyle::Plain && matches!(scalar.text.as_str(), "yes" | "no" | "on" | "off" | "y" | "n") {
-        let message = format!("`{}` is a text here, no truth value", scalar.text);
-        let diagnostic = Diagnostic::warning("policy.ambiguous_scalar", node.span(), message);
-        cx.report(diagnostic.with_help("put it between quotes, or write `true` or `false`"));
-    }
+    cx.warn_of_ambiguity(node);
     cx.text_of(node, Place::Plain, Sink::Inside).map(Side::Text)
 }
 
