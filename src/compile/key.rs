@@ -161,7 +161,8 @@ impl Compile<'_> {
         }
         if length < KEY_BYTES_WARN {
             let message = format!("this key has {length} bytes; below {KEY_BYTES_WARN} it can be guessed");
-            self.report(Diagnostic::warning("policy.weak_key", span, message));
+            let help = "take one of 32 random bytes: `openssl rand -base64 32`";
+            self.report(Diagnostic::warning("policy.weak_key", span, message).with_help(help));
         }
         Some(Key::Fixed(material))
     }

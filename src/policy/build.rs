@@ -167,7 +167,8 @@ fn check_fragments(parsed: &Parsed, included: &[Text], diags: &mut Diagnostics) 
     for (name, fragment) in &parsed.documents.fragments {
         if !included.contains(name) {
             let message = format!("no service includes `{name}`: its steps are not checked");
-            diags.push(Diagnostic::warning("policy.unused_fragment", fragment.span, message));
+            let help = format!("put `- include: {name}` where it belongs, or remove it");
+            diags.push(Diagnostic::warning("policy.unused_fragment", fragment.span, message).with_help(help));
         }
     }
 }

@@ -15,6 +15,10 @@ use crate::policy::build::Environment;
 use crate::policy::document::{DefaultsDoc, Documents, ServiceDoc};
 use crate::source::{Diagnostic, Diagnostics, Node, Span, suggest};
 
+/// Authentications that send no credential which somebody who has read it could send again: what they take proves a
+/// key that stays where it is.
+const PROVES_BY_KEY: [&str; 3] = ["authenticate_kerberos", "authenticate_mac", "authenticate_mtls"];
+
 /// What is compiled of a service document.
 pub struct BuiltService {
     pub rule: Option<Rule>,
@@ -136,7 +140,8 @@ fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Enviro
     let stands_on =
         |listener: &Text| doc.listeners.as_ref().is_none_or(|names| names.iter().any(|name| *name.name == **listener));
     let Some(listener) = environment.clear_listeners.iter().find(|listener| stands_on(listener)) else { return };
-    let Some(step) = cx.steps.iter().find(|step| step.assertion.starts_with("authenticate_")) else { return };
+    let takes_bearer = |assertion: &str| assertion.starts_with("authenticate_") && !PROVES_BY_KEY.contains(&assertion);
+    let Some(step) = cx.steps.iter().find(|step| takes_bearer(step.assertion)) else { return };
     let message = format!(
         "`{}` at {} takes credentials in clear text: listener `{listener}` can be reached over the network without TLS",
         step.assertion, step.place

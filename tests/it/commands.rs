@@ -177,8 +177,11 @@ fn credentials_in_clear_text_are_refused_unless_somebody_says_so() {
     for (rest, wanted) in
         [("", true), (", behind_tls_proxy: true", false), (", allow_plaintext_credentials: true", false)]
     {
-        let folder = Folder::with(&[("gateway.yaml", &config(rest)), ("policies/a.yaml", policy)]);
-        let said = gatewright(&folder.0, &["check"]);
-        assert_eq!(said.out.contains("policy.plaintext_credentials"), wanted, "{rest}: {}", said.out);
+        let inside = policy.replace("- authenticate", "- if: request.method == 'PUT'\n    then:\n      - authenticate");
+        for policy in [policy, &inside] {
+            let folder = Folder::with(&[("gateway.yaml", &config(rest)), ("policies/a.yaml", policy)]);
+            let said = gatewright(&folder.0, &["check"]);
+            assert_eq!(said.out.contains("policy.plaintext_credentials"), wanted, "{rest}: {}", said.out);
+        }
     }
 }

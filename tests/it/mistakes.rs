@@ -22,6 +22,7 @@ fn all_files() -> Files {
 fn check(files: &Files) -> (Sources, Diagnostics) {
     let mut environment = Environment { listeners: vec!["main".into()], ..Environment::default() };
     environment.values.process_env.insert("HOME".into(), "a-secret-value-of-the-test".into());
+    environment.values.process_env.insert("SHORT_KEY".into(), "12345678".into());
     let mut diags = Diagnostics::new();
     let parsed = parse_files(files, &mut diags);
     let _ = compile(&parsed, &environment, None, None, &mut diags);
