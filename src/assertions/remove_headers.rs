@@ -78,10 +78,7 @@ struct RemoveHeaders {
 
 impl Assertion for RemoveHeaders {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
-        let target = match self.message {
-            Some(Message::Answer) => None,
-            other => Some(cx.side(other, step.span)?),
-        };
+        let target = cx.side_or_answer(self.message, step.span)?;
         let edits = match (self.names, self.keep) {
             (Some(names), None) => {
                 let edits: Vec<Option<AnswerEdit>> = names.iter().map(|name| removal(name, cx)).collect();

@@ -147,10 +147,7 @@ impl Assertion for SetHeaders {
         } else {
             (None, read::<Fields>(&self.0, None, what, cx.diags)?)
         };
-        let target = match message {
-            Some(Message::Answer) => None,
-            other => Some(cx.side(other, step.span)?),
-        };
+        let target = cx.side_or_answer(message, step.span)?;
         if fields.is_empty() {
             let help = "write `set_headers: { x-name: value }`";
             return cx.refuse("policy.missing_parameter", step.span, "`set_headers` sets no field", help);

@@ -21,7 +21,8 @@ pub(super) struct CheckArguments {
     config: ConfigArgument,
     /// Checks the policies of this folder in the place of those that the configuration names.
     folder: Option<PathBuf>,
-    /// Prints each service's effective pipeline, and which bodies are held in memory by which step.
+    /// Prints each service's effective pipeline: where steps come from, which message they mean, what nobody wrote,
+    /// and which bodies are held in memory by which step.
     #[arg(long)]
     explain: bool,
     /// Prints JSON.
@@ -62,6 +63,7 @@ fn report(arguments: &CheckArguments, sources: &Sources, diags: &Diagnostics, sn
         });
         if let (true, Some(snapshot), Some(members)) = (arguments.explain, snapshot, report.as_object_mut()) {
             members.insert("services".into(), pipeline::to_json(snapshot));
+            members.insert("unmatched".into(), pipeline::unmatched(snapshot));
         }
         say(&format!("{report}\n"));
         return;

@@ -74,6 +74,8 @@ pub struct Compile<'a> {
     pub(super) current: StepId,
     pub(super) step_span: Span,
     pub(super) includes: Vec<Text>,
+    /// The defaults whose steps are being compiled.
+    pub defaults: Option<Text>,
     /// Fragments that were put in.
     pub included: Vec<Text>,
     /// The scope of the operator's assertion whose steps are being compiled.
@@ -123,6 +125,7 @@ impl<'a> Compile<'a> {
             current: 0,
             step_span: Span::NOWHERE,
             includes: Vec::new(),
+            defaults: None,
             included: Vec::new(),
             frame: None,
             operating: Vec::new(),

@@ -25,6 +25,31 @@ impl Compile<'_> {
     /// The message that a step means: the request before `route`, the response after it. Where only some
     /// ways have routed, the policy has to say it.
     pub fn side(&mut self, written: Option<Message>, span: Span) -> Option<Side> {
+        let side = self.side_of(written, span)?;
+        self.note_message(match side {
+            Side::Request => "request",
+            Side::Response => "response",
+        });
+        Some(side)
+    }
+
+    /// The same for steps that may also mean whatever leaves, which is `None`.
+    pub fn side_or_answer(&mut self, written: Option<Message>, span: Span) -> Option<Option<Side>> {
+        if written != Some(Message::Answer) {
+            return Some(Some(self.side(written, span)?));
+        }
+        self.note_message("answer");
+        Some(None)
+    }
+
+    /// For `check --explain`.
+    fn note_message(&mut self, message: &'static str) {
+        if let Some(step) = self.steps.get_mut(usize::from(self.current)) {
+            step.explained.message = Some(message);
+        }
+    }
+
+    fn side_of(&mut self, written: Option<Message>, span: Span) -> Option<Side> {
         match written {
             Some(Message::Request) => Some(Side::Request),
             Some(Message::Response) => self.response_exists(span).then_some(Side::Response),

@@ -10,7 +10,7 @@ use crate::compile::flow::{Flow, Happened};
 use crate::compile::kind::{Compiled, Ends, Kind};
 use crate::compile::operator;
 use crate::compile::text::Test;
-use crate::engine::program::{Condition, Op, StepId, StepMeta};
+use crate::engine::program::{Condition, Explained, Op, PutInBy, StepId, StepMeta};
 use crate::engine::read::Side;
 use crate::source::{Diagnostic, Entry, Name, Node, NodeValue, Span, read, suggest};
 
@@ -296,10 +296,23 @@ impl Compile<'_> {
             span: step.span,
             path: step.path.as_str().into(),
             reads: Vec::new(),
+            explained: self.explained(step),
         });
         self.current = id;
         self.step_span = step.span;
         id
+    }
+
+    fn explained(&self, step: &Step<'_>) -> Explained {
+        let own = self.operator().map(|name| PutInBy::Assertion(name.into()));
+        let fragment = || self.includes.last().map(|name| PutInBy::Fragment(name.clone()));
+        let from = own.or_else(fragment).or_else(|| self.defaults.clone().map(PutInBy::Defaults));
+        let written = match step.params.map(|node| (node.as_map(), node.is_null())) {
+            Some((Some(entries), _)) => entries.iter().map(|entry| entry.key.as_str().into()).collect(),
+            Some((None, false)) => step.kind.main.iter().map(|main| (*main).into()).collect(),
+            _ => Vec::new(),
+        };
+        Explained { from, message: None, written }
     }
 
     pub(super) fn compiled(&mut self, step: &Step<'_>, id: StepId) -> Vec<Op> {

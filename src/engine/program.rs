@@ -214,4 +214,26 @@ pub struct StepMeta {
     pub path: Arc<str>,
     /// Variables that its texts and conditions read.
     pub reads: Vec<Read>,
+    /// For `check --explain`.
+    pub explained: Explained,
+}
+
+/// What the text of a step leaves to the reader.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Explained {
+    /// Whose step it is, where it is not the service's own.
+    pub from: Option<PutInBy>,
+    /// The message that it means: `request`, `response` or `answer`.
+    pub message: Option<&'static str>,
+    /// The parameters that are written.
+    pub written: Vec<Arc<str>>,
+}
+
+/// What has put a step into a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutInBy {
+    Defaults(Arc<str>),
+    Fragment(Arc<str>),
+    /// An assertion that an operator defines.
+    Assertion(Arc<str>),
 }

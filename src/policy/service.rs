@@ -48,9 +48,11 @@ pub fn build(
     let mut main = Vec::new();
     for defaults in &defaults {
         if let Some(before) = &defaults.before {
+            cx.defaults = Some(defaults.defaults.name.as_str().into());
             main.extend(cx.steps(before, &format!("{}.before.", defaults.defaults.name)));
         }
     }
+    cx.defaults = None;
     main.extend(cx.steps(&doc.policy, ""));
     check_answer(&mut cx, doc);
     check_clear_text(&mut cx, doc, environment);
@@ -113,6 +115,7 @@ fn tail<'d>(
     let mut ops = Vec::new();
     for (defaults, list) in lists {
         let Some(list) = list else { continue };
+        cx.defaults = defaults.map(Text::from);
         let path = match defaults {
             Some(name) => format!("{name}.{word}."),
             None => format!("{word}."),
@@ -141,7 +144,7 @@ fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Enviro
         |listener: &Text| doc.listeners.as_ref().is_none_or(|names| names.iter().any(|name| *name.name == **listener));
     let Some(listener) = environment.clear_listeners.iter().find(|listener| stands_on(listener)) else { return };
     let takes_bearer = |assertion: &str| assertion.starts_with("authenticate_") && !PROVES_BY_KEY.contains(&assertion);
-    let Some(step) = cx.steps.iter().find(|step| takes_bearer(step.assertion)) else { return };
+    let Some(step) = cx.steps.iter().find(|step| takes_bearer(&step.assertion)) else { return };
     let message = format!(
         "`{}` at {} takes credentials in clear text: listener `{listener}` can be reached over the network without TLS",
         step.assertion, step.place

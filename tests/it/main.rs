@@ -5,6 +5,7 @@
 
 mod commands;
 mod editors;
+mod explained;
 mod harness;
 mod kept;
 mod language_server;
