@@ -7,7 +7,7 @@
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::audit::record::Level;
@@ -95,7 +95,7 @@ struct Audit {
 }
 
 /// Levels of records.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum LevelWord {
     #[default]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::hashed::{Data, HashEncoding, HashKey, Unfed};
 use crate::compile::key::KeyParam;
@@ -117,7 +117,7 @@ struct GenerateSecurityHash {
     encoding: HashEncoding,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Word {
     #[default]

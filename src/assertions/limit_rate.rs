@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
@@ -139,7 +139,7 @@ struct LimitRate {
 }
 
 /// Which fields tell the client about the limit.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Fields {
     /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
@@ -152,7 +152,7 @@ enum Fields {
 }
 
 /// What happens when the store of counters fails.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum OnStoreError {
     /// Counts in this process meanwhile.

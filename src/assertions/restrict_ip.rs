@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::StatusCode;
 use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
@@ -70,7 +70,7 @@ struct RestrictIp {
     source: Source,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Source {
     #[default]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use self::fresh::{Fresh, fresh, parse_timestamp};
@@ -242,7 +242,7 @@ fn hmac() -> Literal {
     "HMAC".into()
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Word {
     #[default]
@@ -269,7 +269,7 @@ impl Word {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum OnStoreError {
     /// Broken, 503.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, StatusCode, header};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
 use crate::compile::text::TextParam;
@@ -20,18 +20,23 @@ use crate::source::{Span, Text};
 pub const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 
 /// A credential source. Exactly one of `header`, `cookie`, `query` and `value`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct From {
     /// Header field.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
     /// Authentication scheme in that field, compared without case (RFC 9110 §11.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
     /// Cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
     /// Query parameter; it is cut from records and from what goes upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// Any text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<Text>,
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
 use crate::compile::key::{Encoding, Key, KeyParam};
@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::source::{Diagnostic, Literal, Node, OneOrMany, Span, Text};
 
 /// Text form of a hash.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum HashEncoding {
     /// RFC 4648 §4, padded.

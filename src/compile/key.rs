@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
 use crate::compile::text::TextParam;
@@ -18,7 +18,7 @@ use crate::source::{Diagnostic, Name, Node, ScalarOr, Span, Spanned, Text, read}
 pub const KEY_BYTES_WARN: usize = 16;
 
 /// Text form of bytes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// The text's own bytes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
 use crate::engine::exchange::Exchange;
@@ -122,7 +122,7 @@ impl RetryDoc {
 }
 
 /// How the upstream learns who asked.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardFields {
     /// `X-Forwarded-For`, `-Proto` and `-Host`.

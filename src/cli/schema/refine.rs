@@ -18,7 +18,7 @@ fn object(mut members: Map<String, Json>, parts: &Parts) -> Json {
     for word in ["$schema", "title", "format"] {
         members.remove(word);
     }
-    if members.get("default").is_some_and(Json::is_null) {
+    if members.get("default").is_some_and(says_nothing) {
         members.remove("default");
     }
     // Every mapping is read strictly, whatever its type says.
@@ -47,6 +47,15 @@ fn object(mut members: Map<String, Json>, parts: &Parts) -> Json {
     by_type(&mut members, parts);
     docs(&mut members);
     Json::Object(members)
+}
+
+fn says_nothing(default: &Json) -> bool {
+    match default {
+        Json::Null => true,
+        Json::Array(items) => items.is_empty(),
+        Json::Object(members) => members.values().all(says_nothing),
+        _ => false,
+    }
 }
 
 /// A key of the contract that the program refuses: an editor should not offer it.

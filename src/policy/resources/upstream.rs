@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::resources::Resources;
 use crate::compile::sending::TimeoutsDoc;
@@ -59,7 +59,7 @@ fn one() -> u32 {
     1
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum BalanceWord {
     /// In turn, by weight.
@@ -69,7 +69,7 @@ enum BalanceWord {
     Failover,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum WhenNone {
     /// 503 `route.no_target`.
