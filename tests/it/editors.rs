@@ -137,6 +137,39 @@ fn mistakes_are_marked_at_their_lines() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Codes of mistakes that need no knowledge of other documents and of expressions.
+const SHAPE: [&str; 6] = [
+    "policy.unknown_key",
+    "policy.missing_parameter",
+    "policy.wrong_type",
+    "policy.unknown_assertion",
+    "policy.unknown_document",
+    "policy.two_assertions",
+];
+
+#[test]
+fn what_the_program_refuses_for_its_shape_the_editor_marks_too() {
+    let mut server = Server::start();
+    let mut silent = Vec::new();
+    let mut count = 0;
+    let mut files = Vec::new();
+    yaml_below(&root().join("tests/mistakes"), &mut files);
+    for file in files {
+        let said = std::fs::read_to_string(file.with_extension("txt")).unwrap();
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        // An empty mapping is one of the right shape.
+        if name == "empty_authorize.yaml" || !SHAPE.iter().any(|code| said.starts_with(&format!("error[{code}]"))) {
+            continue;
+        }
+        count += 1;
+        let text = std::fs::read_to_string(&file).unwrap();
+        if server.diagnostics(&format!("{CONFIGURED}/{name}"), &text).is_empty() {
+            silent.push(format!("{name}: {}", said.lines().next().unwrap()));
+        }
+    }
+    assert!(silent.is_empty() && count >= SHAPE.len(), "of {count}, not marked:\n{}", silent.join("\n"));
+}
+
 #[test]
 fn completion_and_hover_know_the_assertions() {
     let mut server = Server::start();

@@ -90,7 +90,9 @@ fn step(kind: &Kind) -> Json {
         };
         properties.insert((*block).to_owned(), steps);
     }
-    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+    // What a composite is for stands in its first block.
+    let required: Vec<&str> = std::iter::once(kind.name).chain(kind.blocks.first().copied()).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
 /// What may stand behind the name of an assertion.
