@@ -154,12 +154,13 @@ pub struct TestsDoc {
 }
 
 /// The schemas of documents that are no resources, by their declaring keys.
-pub fn schemas() -> [(&'static str, schemars::Schema); 4] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 5] {
     use schemars::schema_for;
     [
         ("service", schema_for!(ServiceDoc)),
         ("fragment", schema_for!(FragmentDoc)),
         ("defaults", schema_for!(DefaultsDoc)),
+        ("assertion", schema_for!(AssertionDoc)),
         ("tests", schema_for!(TestsDoc)),
     ]
 }

@@ -1,9 +1,7 @@
 //! The schema of policy files: each document by its first key.
 
-use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value as Json, json};
 
-use super::assertion::AssertionDoc;
 use super::definitions::{Definitions, reference};
 use super::{steps, whole};
 use crate::policy::document;
@@ -21,9 +19,9 @@ struct Kind {
 }
 
 /// The schema of a policy file's documents.
-pub(super) fn policy() -> Json {
+pub(super) fn policy(own: &steps::Own) -> Json {
     let mut definitions = Definitions::default();
-    steps::define(&mut definitions);
+    steps::define(own, &mut definitions);
     let case = definitions.take("tests", testing::case_schema());
     definitions.put("case", case);
     let kinds = kinds(&mut definitions);
@@ -49,7 +47,6 @@ fn kinds(definitions: &mut Definitions) -> Vec<Kind> {
         let schema = definitions.take(word, schema);
         kinds.push(Kind { word, summary: summary(word), schema });
     }
-    kinds.push(own_assertion(definitions));
     for resource in KINDS {
         let schema = definitions.take(resource.word, (resource.schema)());
         kinds.push(Kind { word: resource.word, summary: resource.summary, schema });
@@ -60,19 +57,11 @@ fn kinds(definitions: &mut Definitions) -> Vec<Kind> {
     kinds
 }
 
-fn own_assertion(definitions: &mut Definitions) -> Kind {
-    let schema = definitions.take("assertion", of::<AssertionDoc>());
-    Kind { word: "assertion", summary: "An operator's own assertion.", schema }
-}
-
-fn of<T: JsonSchema>() -> schemars::Schema {
-    schema_for!(T)
-}
-
 fn summary(word: &str) -> &'static str {
     match word {
         "service" => "A service: a match rule and a pipeline.",
         "fragment" => "Steps that several services include.",
+        "assertion" => "An operator's own assertion: steps with typed ends.",
         "defaults" => "Steps that services have without writing them.",
         _ => "Policy tests of a service.",
     }
@@ -89,6 +78,8 @@ fn fill(schema: &mut Json, word: &str) {
                 "then": testing_group(),
                 "else": { "type": "array", "items": reference("case") },
             }),
+            // What their cases hold is for the program to say.
+            "tests" if word == "assertion" => json!({ "type": "array", "items": super::steps::has("name") }),
             "cases" => json!({ "type": "array", "items": reference("case") }),
             "given" => reference("Given"),
             _ => continue,

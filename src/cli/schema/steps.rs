@@ -1,17 +1,25 @@
 //! The schema of steps: one part per assertion, chosen by the assertion's name, with its parameters in the
 //! long and the short form, and what may stand beside it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::definitions::{Definitions, reference};
+use super::own;
 use crate::assertions::CATALOGUE;
 use crate::compile::Kind;
+use crate::engine::value::Text;
+use crate::policy::document::AssertionDoc;
 
 /// Lowest status of a verdict that is no denial.
 const BROKEN: u16 = 500;
 
+/// Operators' own assertions by name.
+pub(super) type Own = BTreeMap<Text, AssertionDoc>;
+
 /// Puts `steps` and all it needs among the definitions.
-pub(super) fn define(definitions: &mut Definitions) {
+pub(super) fn define(own: &Own, definitions: &mut Definitions) {
     definitions.put("name", json!({ "type": "string", "description": "Name of the step, for records and tests." }));
     definitions.put(
         "when",
@@ -37,7 +45,7 @@ pub(super) fn define(definitions: &mut Definitions) {
         }),
     );
     let mut offered = beside_any();
-    let (mut choices, mut named, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut choices, mut named, mut bare) = (Vec::new(), Vec::new(), Vec::<&str>::new());
     for kind in CATALOGUE {
         let schema = parameters(kind, definitions);
         if takes_nothing(&schema) {
@@ -48,6 +56,15 @@ pub(super) fn define(definitions: &mut Definitions) {
         let step = definitions.put(&format!("{}_step", kind.name), step(kind));
         choices.push(json!({ "if": has(kind.name), "then": step }));
         named.push(json!({ "required": [kind.name] }));
+    }
+    for (name, doc) in own {
+        let (value, step) = own::define(name, doc, definitions);
+        offered.insert(name.to_string(), value);
+        choices.push(json!({ "if": has(name), "then": step }));
+        named.push(json!({ "required": [&**name] }));
+        if own::takes_nothing(doc) {
+            bare.push(name);
+        }
     }
     choices.push(json!({
         "if": { "type": "object", "anyOf": named },
@@ -70,7 +87,7 @@ pub(super) fn has(key: &str) -> Json {
     json!({ "type": "object", "required": [key] })
 }
 
-fn beside_any() -> Map<String, Json> {
+pub(super) fn beside_any() -> Map<String, Json> {
     ["name", "when"].into_iter().map(|word| (word.to_owned(), reference(word))).collect()
 }
 
