@@ -65,11 +65,10 @@ impl Server {
         server
     }
 
-    /// Opens a document and waits for what the server finds in it: line, counted from 1, and message.
-    pub fn diagnostics(&mut self, name: &str, text: &str) -> Vec<(u64, String)> {
+    /// Waits for what the server finds in an open document: line, counted from 1, and message. It takes its time
+    /// before it looks, so that many documents are best opened first.
+    pub fn diagnostics(&mut self, name: &str) -> Vec<(u64, String)> {
         let uri = uri(name);
-        self.diagnostics.remove(&uri);
-        self.open(name, text);
         while !self.diagnostics.contains_key(&uri) {
             self.step();
         }

@@ -73,13 +73,11 @@ fn fill(schema: &mut Json, word: &str) {
     for (name, property) in properties {
         let part = match name.as_str() {
             name if STEPS.contains(&name) => reference("steps"),
-            "tests" if word == "service" => json!({
+            "tests" if word != "tests" => json!({
                 "if": { "type": "object" },
                 "then": testing_group(),
                 "else": { "type": "array", "items": reference("case") },
             }),
-            // What their cases hold is for the program to say.
-            "tests" if word == "assertion" => json!({ "type": "array", "items": super::steps::has("name") }),
             "cases" => json!({ "type": "array", "items": reference("case") }),
             "given" => reference("Given"),
             _ => continue,
