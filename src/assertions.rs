@@ -11,6 +11,7 @@ mod authorize;
 mod compare;
 mod decode;
 mod encode;
+mod evaluate_json_path;
 mod for_each;
 mod generate_security_hash;
 mod r#if;
@@ -49,6 +50,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &decode::KIND,
     &encode::KIND,
     &for_each::KIND,
+    &evaluate_json_path::KIND,
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,

@@ -3,6 +3,7 @@
 //! Records are JSON lines with a documented schema (`docs/records.md`); marked values never reach this
 //! room, they are dropped or hashed before.
 
+pub mod custom;
 pub mod feed;
 pub mod metrics;
 pub mod record;

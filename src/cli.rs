@@ -7,6 +7,7 @@ mod check;
 mod docs;
 mod explain;
 mod own;
+mod jsonpath;
 mod pipeline;
 mod reference;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Docs(docs::DocsArguments),
     /// Prints or writes JSON Schema for editors.
     Schema(schema::SchemaArguments),
+    /// Answers JSONPath queries from standard input, one JSON object with `selector` and `document` per line.
+    Jsonpath(jsonpath::JsonPathArguments),
     /// Works with secrets.
     Secret(secret::SecretArguments),
 }
@@ -88,6 +91,7 @@ pub fn main() -> u8 {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Docs(arguments) => docs::docs(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
+        Command::Jsonpath(arguments) => jsonpath::jsonpath(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),
     }
 }

@@ -3,6 +3,7 @@
 //! The engine never names an assertion and knows no YAML; it runs programs of steps over an exchange:
 //! read → select → run → answer → record. `docs/architecture.md` follows a request through these files.
 
+pub mod document;
 pub mod exchange;
 pub mod journal;
 pub mod message;

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod gateway;
 pub mod identity;
 pub mod json;
+pub mod json_path;
 pub mod limits;
 pub mod path;
 pub mod policy;

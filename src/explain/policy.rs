@@ -47,6 +47,12 @@ pub(super) const PAGES: &[Page] = &[
         "timeout: 5s",
     ),
     page(
+        "policy.bad_json_path",
+        "This is no JSONPath query, or one whose pattern the document would bring.",
+        "Mend it after RFC 9535; write patterns of `match` and `search` in quotes.",
+        "evaluate_json_path: \"$.lines[?match(@.sku, 'a.*')]\"",
+    ),
+    page(
         "policy.bad_host",
         "A host of a match rule is none.",
         "Write a host without scheme and port.",

@@ -15,7 +15,7 @@ const VECTOR_BYTES_MAX: u64 = 256 * 1024;
 const GENERATED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The rooms from the top down: a room may name only rooms that stand below it, or its own.
-const ROOMS: [&[&str]; 17] = [
+const ROOMS: [&[&str]; 18] = [
     &["main", "cli"],
     &["process"],
     &["admin"],
@@ -32,6 +32,7 @@ const ROOMS: [&[&str]; 17] = [
     &["identity"],
     &["store", "audit", "source"],
     &["body"],
+    &["json_path"],
     &["clock", "digest", "encoding", "fault", "json", "limits", "path", "secret"],
 ];
 
