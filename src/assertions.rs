@@ -20,6 +20,7 @@ mod limit_rate;
 mod limit_size;
 mod log;
 mod match_regex;
+mod protect_json;
 mod raise;
 mod redirect;
 mod remove_headers;
@@ -58,6 +59,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &limit_size::KIND,
     &log::KIND,
     &match_regex::KIND,
+    &protect_json::KIND,
     &raise::KIND,
     &redirect::KIND,
     &remove_headers::KIND,

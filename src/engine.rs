@@ -6,6 +6,7 @@
 pub mod document;
 pub mod exchange;
 pub mod journal;
+pub mod media;
 pub mod message;
 pub mod program;
 pub mod random;
