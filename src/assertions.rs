@@ -9,7 +9,9 @@ mod authenticate_api_key;
 mod authenticate_basic;
 mod authorize;
 mod compare;
+mod compress;
 mod decode;
+mod decompress;
 mod encode;
 mod evaluate_json_path;
 mod for_each;
@@ -48,7 +50,9 @@ pub static CATALOGUE: &[&Kind] = &[
     &authenticate_basic::KIND,
     &authorize::KIND,
     &compare::KIND,
+    &compress::KIND,
     &decode::KIND,
+    &decompress::KIND,
     &encode::KIND,
     &for_each::KIND,
     &evaluate_json_path::KIND,

@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::clock::wheel::{Timer, Wheel};
+use crate::coding::{Chain, Coder, Pull, Refused, code};
 use crate::limits::BODY_RATE_GRACE;
 
 /// The body of a request or a response.
@@ -38,6 +39,8 @@ pub enum BodyFault {
     Timeout,
     /// The sender broke off or framed it wrongly.
     Broken(String),
+    /// It cannot be decompressed within its bounds.
+    Coding(Refused),
     /// It had been sent away before.
     Gone,
 }
@@ -47,6 +50,7 @@ impl std::fmt::Display for BodyFault {
         match self {
             BodyFault::TooLarge { limit } => write!(out, "body larger than {limit} bytes"),
             BodyFault::Timeout => write!(out, "body arrived too slowly"),
+            BodyFault::Coding(why) => write!(out, "{why}"),
             BodyFault::Broken(why) => write!(out, "body broken off: {why}"),
             BodyFault::Gone => write!(out, "body was already sent away"),
         }
@@ -98,13 +102,16 @@ pub struct Inbound {
     ending: Ending,
     /// Already read and counted, but not given on.
     read_before: Option<Bytes>,
+    /// Turns what arrives into something else; limits are of what arrives.
+    coder: Option<Box<dyn Coder>>,
 }
 
 impl Inbound {
     /// Takes a body that hyper is receiving.
     pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
         let (timer, ending) = (wheel.timer(), Ending::default());
-        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before: None }
+        let (read_before, coder) = (None, None);
+        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before, coder }
     }
 
     /// How it ends, readable after it was given away.
@@ -127,9 +134,17 @@ impl Inbound {
         self.limits.bytes = bytes;
     }
 
-    /// Bytes it says it has, when the sender declared them.
+    /// Bytes it says it has, when the sender declared them and they stay what they are.
     pub fn declared(&self) -> Option<u64> {
-        self.size_hint().exact()
+        if self.coder.is_some() { None } else { self.size_hint().exact() }
+    }
+
+    /// Turns it into something else on the way, behind what is done to it already.
+    fn recode(&mut self, second: Box<dyn Coder>) {
+        self.coder = Some(match self.coder.take() {
+            Some(first) => Box::new(Chain { first, second }),
+            None => second,
+        });
     }
 
     fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -154,8 +169,17 @@ impl HttpBody for Inbound {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         loop {
+            match this.coder.as_mut().map(|coder| coder.pull()) {
+                Some(Ok(Pull::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Ok(Pull::Done)) => return Poll::Ready(None),
+                Some(Err(refused)) => return this.fail(BodyFault::Coding(refused)),
+                Some(Ok(Pull::Starved)) | None => {}
+            }
             match Pin::new(&mut this.incoming).poll_frame(cx) {
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => match &mut this.coder {
+                    Some(coder) => coder.end(),
+                    None => return Poll::Ready(None),
+                },
                 Poll::Ready(Some(Err(error))) => return this.fail(BodyFault::Broken(error.to_string())),
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are dropped: they could smuggle fields past the policy (RFC 9110 §6.5).
@@ -166,7 +190,10 @@ impl HttpBody for Inbound {
                     if read > this.limits.bytes {
                         return this.fail(BodyFault::TooLarge { limit: this.limits.bytes });
                     }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                    match &mut this.coder {
+                        Some(coder) => coder.push(data),
+                        None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    }
                 }
                 Poll::Pending => {
                     if !this.armed {
@@ -184,10 +211,13 @@ impl HttpBody for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read_before.is_none() && self.incoming.is_end_stream()
+        self.read_before.is_none() && self.coder.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.coder.is_some() {
+            return SizeHint::default();
+        }
         let rest = self.incoming.size_hint();
         let Some(read) = &self.read_before else { return rest };
         let mut all = SizeHint::new();
@@ -234,9 +264,10 @@ impl Body {
             return Err(BodyFault::TooLarge { limit });
         }
         inbound.tighten(limit);
-        let (read, _) = gather(&mut inbound, u64::MAX).await?;
-        if read.len() as u64 > limit {
-            return Err(BodyFault::TooLarge { limit }); // it was held before, in vain
+        // What comes out of a coder may be more than what came, and what was held before in vain stands here too.
+        let (read, whole) = gather(&mut inbound, limit).await?;
+        if !whole {
+            return Err(BodyFault::TooLarge { limit });
         }
         *self = Body::Buffered(read);
         Ok(())
@@ -257,6 +288,20 @@ impl Body {
                 Body::Stream(inbound)
             }
         };
+        Ok(())
+    }
+
+    /// Turns it into something else: at once where it is held, on the way where it streams.
+    pub fn recode(&mut self, mut coder: Box<dyn Coder>) -> Result<(), BodyFault> {
+        match self {
+            Body::Stream(inbound) => inbound.recode(coder),
+            Body::Gone => return Err(BodyFault::Gone),
+            Body::Empty => {}
+            Body::Buffered(bytes) => {
+                let coded = code(&mut *coder, std::mem::take(bytes)).map_err(BodyFault::Coding)?;
+                *bytes = coded.into();
+            }
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ pub mod program;
 pub mod random;
 pub mod read;
 pub mod reader;
+pub mod recode;
 pub mod run;
 pub mod select;
 pub mod serve;

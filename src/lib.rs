@@ -8,6 +8,7 @@ pub mod audit;
 pub mod body;
 pub mod cli;
 pub mod clock;
+pub mod coding;
 pub mod compile;
 pub mod config;
 pub mod digest;

@@ -7,6 +7,7 @@ use std::task::Poll;
 use http::StatusCode;
 
 use crate::body::BodyFault;
+use crate::coding::Refused;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{EndedBy, Flow, Op, Program, StepId, Verdict};
 use crate::engine::read::Side;
@@ -231,6 +232,9 @@ pub fn body_fault(side: Side, fault: BodyFault) -> Box<Fault> {
     let detail = format!("{}: {fault}", side.word());
     let (status, code) = match (&fault, side) {
         (BodyFault::Gone, _) => return Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, "body.gone", detail),
+        (BodyFault::Coding(Refused::Invalid(_)), _) => (StatusCode::BAD_REQUEST, "decompress.invalid"),
+        (BodyFault::Coding(Refused::TooLarge { .. }), _) => (StatusCode::PAYLOAD_TOO_LARGE, "decompress.too_large"),
+        (BodyFault::Coding(Refused::Ratio { .. }), _) => (StatusCode::PAYLOAD_TOO_LARGE, "decompress.ratio"),
         (BodyFault::TooLarge { .. }, Side::Request) => (StatusCode::PAYLOAD_TOO_LARGE, "body.too_large"),
         (BodyFault::Timeout, Side::Request) => (StatusCode::REQUEST_TIMEOUT, "body.timeout"),
         (BodyFault::Broken(_), Side::Request) => (StatusCode::BAD_REQUEST, "body.broken"),
@@ -244,6 +248,7 @@ pub fn body_fault(side: Side, fault: BodyFault) -> Box<Fault> {
             fault.close = true; // what is left of the body must not be read as a request
             fault
         }
+        Side::Response if matches!(fault, BodyFault::Coding(_)) => Fault::broken(StatusCode::BAD_GATEWAY, code, detail),
         Side::Response => Fault::broken(status, code, detail),
     }
 }

@@ -33,7 +33,7 @@ const ROOMS: [&[&str]; 18] = [
     &["store", "audit", "source"],
     &["body"],
     &["json_path"],
-    &["clock", "digest", "encoding", "fault", "json", "limits", "path", "secret"],
+    &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "path", "secret"],
 ];
 
 fn root() -> PathBuf {

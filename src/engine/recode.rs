@@ -1,0 +1,83 @@
+//! Giving the body of a message another form, and forgetting what described the old one.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+use crate::body::BodyFault;
+use crate::coding::Coder;
+use crate::engine::exchange::Exchange;
+use crate::engine::read::Side;
+
+/// Fields that describe the bytes of a body in one coding (RFC 9110 §8.6, RFC 9530; §14.3 for ranges of it).
+const OF_ITS_BYTES: [HeaderName; 5] = [
+    header::CONTENT_LENGTH,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+impl Exchange {
+    /// Turns the body of a message into another coding, at once or while it streams. `coding` is what it says
+    /// afterwards.
+    pub fn recode(&mut self, side: Side, coder: Box<dyn Coder>, coding: Option<&'static str>) -> Result<(), BodyFault> {
+        let mut body = self.state.body_mut(side).map(std::mem::take).ok_or(BodyFault::Gone)?;
+        let recoded = body.recode(coder);
+        self.set_body(side, body);
+        recoded?;
+        let Some(headers) = self.headers_mut(side) else { return Ok(()) };
+        for name in OF_ITS_BYTES {
+            headers.remove(name);
+        }
+        match coding {
+            Some(coding) => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding))),
+            None => drop(headers.remove(header::CONTENT_ENCODING)),
+        }
+        weaken(headers);
+        Ok(())
+    }
+}
+
+/// A strong tag is of the bytes, which are others now (RFC 9110 §8.8.1).
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(header::ETAG).map(HeaderValue::as_bytes).filter(|tag| !tag.starts_with(b"W/")) else {
+        return;
+    };
+    match HeaderValue::from_bytes(&[b"W/", tag].concat()) {
+        Ok(weak) => drop(headers.insert(header::ETAG, weak)),
+        Err(_) => drop(headers.remove(header::ETAG)),
+    }
+}
+
+/// The codings of a body in their order, lower case; `identity` is none. Those that are no text count as one that
+/// nobody knows.
+pub fn content_codings(headers: &HeaderMap) -> Vec<String> {
+    let fields = headers.get_all(header::CONTENT_ENCODING).iter();
+    let words = fields.flat_map(|field| field.to_str().unwrap_or("?").split(',').map(str::trim));
+    words.map(str::to_ascii_lowercase).filter(|word| !word.is_empty() && word != "identity").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_of_other_bytes_is_weak() {
+        let weakened = |tag: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ETAG, HeaderValue::from_static(tag));
+            weaken(&mut headers);
+            headers[header::ETAG].to_str().unwrap().to_owned()
+        };
+        assert_eq!((weakened("\"a\"").as_str(), weakened("W/\"a\"").as_str()), ("W/\"a\"", "W/\"a\""));
+    }
+
+    #[test]
+    fn codings_are_listed_over_all_fields() {
+        let mut headers = HeaderMap::new();
+        assert!(content_codings(&headers).is_empty());
+        headers.append(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        headers.append(header::CONTENT_ENCODING, HeaderValue::from_static("GZIP , br"));
+        assert_eq!(content_codings(&headers), ["gzip", "br"]);
+    }
+}
