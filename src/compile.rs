@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod challenge;
 pub mod content;
 pub mod context;
+pub mod counted;
 pub mod credential;
 pub mod filter;
 pub mod flow;

@@ -11,7 +11,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compile::text::{Sink, TextParam};
+use crate::compile::counted::Owner;
+use crate::compile::text::TextParam;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::{AnswerEdit, Exchange};
 use crate::engine::program::{Plain, Verdict};
@@ -177,20 +178,13 @@ impl Assertion for LimitRate {
         };
         let per = match self.per.as_str() {
             "all" => Some(None),
-            _ => per(&self.per, cx).map(Some),
+            _ => cx.counted_per(&self.per).map(Some),
         };
         let weight = match &self.weight {
             Some(text) => weight(text, cx),
             None => Some(Weight::Fixed(1)),
         };
-        let label = match &self.name {
-            Some(name) => cx.literal(name)?,
-            None => step.name.clone().unwrap_or_else(|| step.kind.name.to_owned()),
-        };
-        let owner = match &self.name {
-            Some(_) => Owner { scope: String::new(), step: label.clone() },
-            None => Owner { scope: cx.service.to_string(), step: identity(step, cx) },
-        };
+        let owner = cx.counter_owner(self.name.as_ref(), step)?;
         let renamed = step.renamed();
         let [limit, remaining, reset_s, retry_after_s] = [0, 1, 2, 3].map(|at| KIND.sets.get(at));
         let mut out = |output: Option<&Output>| output.map(|output| cx.out(output, renamed));
@@ -200,31 +194,10 @@ impl Assertion for LimitRate {
             reset_s: out(reset_s)?,
             retry_after_s: out(retry_after_s)?,
         };
-        let (gcra, label) = (gcra?, structured_key(&label));
+        let (gcra, label) = (gcra?, structured_key(&owner.label));
         let fields = self.headers;
         Compiled::plain(LimitRateStep { gcra, per: per?, weight: weight?, owner, label, fields, slots })
     }
-}
-
-/// What tells counters apart: the step's own name, else its place among its siblings and its part.
-fn identity(step: &Step<'_>, cx: &Compile<'_>) -> String {
-    match &step.name {
-        Some(name) => format!("name {name}"),
-        None => {
-            let path = cx.steps.get(usize::from(cx.current())).map_or("", |meta| meta.path.as_ref());
-            format!("path {path}")
-        }
-    }
-}
-
-fn per(text: &Text, cx: &mut Compile<'_>) -> Option<TextParam> {
-    let per = cx.text_into(text, Place::Plain, Sink::Inside)?;
-    if per.template().known().is_some() {
-        let message = "`per` holds no variable: this would be one counter for everybody";
-        let help = "write `per: all` where that is meant, else `per: \"${request.client.ip}\"`";
-        return cx.refuse("policy.bad_value", text.span(), message, help);
-    }
-    Some(per)
 }
 
 /// What one request takes.
@@ -262,14 +235,6 @@ impl Weight {
             fault_by(text.facts().origin, "limit_rate.bad_weight", "the weight is no whole number from 0")
         })
     }
-}
-
-/// Whose counter it is.
-#[derive(Debug)]
-struct Owner {
-    /// The service; empty where a name is shared between services.
-    scope: String,
-    step: String,
 }
 
 #[derive(Debug)]
