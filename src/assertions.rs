@@ -18,6 +18,7 @@ mod for_each;
 mod generate_security_hash;
 mod r#if;
 mod include;
+mod limit_concurrency;
 mod limit_rate;
 mod limit_size;
 mod log;
@@ -59,6 +60,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,
+    &limit_concurrency::KIND,
     &limit_rate::KIND,
     &limit_size::KIND,
     &log::KIND,

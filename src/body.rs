@@ -140,7 +140,11 @@ impl Inbound {
     }
 
     /// Turns it into something else on the way, behind what is done to it already.
-    fn recode(&mut self, second: Box<dyn Coder>) {
+    fn recode(&mut self, mut second: Box<dyn Coder>) {
+        // What was held before is through the first coder already.
+        if let Some(read) = self.read_before.take() {
+            second.push(read);
+        }
         self.coder = Some(match self.coder.take() {
             Some(first) => Box::new(Chain { first, second }),
             None => second,

@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod recent;
 pub mod seen;
+pub mod slots;
 
 use std::sync::Mutex;
 use std::sync::MutexGuard;

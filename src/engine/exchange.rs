@@ -23,6 +23,7 @@ use crate::engine::walk::Walk;
 use crate::engine::watch::Wanted;
 use crate::engine::worker::{Live, Worker};
 use crate::fault::Fault;
+use crate::store::slots::Permit;
 
 /// Bytes that a record keeps of a path that was refused.
 const REFUSED_PATH_MAX: usize = 1024;
@@ -109,6 +110,8 @@ pub struct Exchange {
     pub trace: Option<Trace>,
     /// The variables as they were when the pipeline failed, before `on_fault` changed them.
     pub(super) failed_vars: Vec<Value>,
+    /// Slots that are free again when the answer has left.
+    pub permits: Vec<Permit>,
     request_body: Received,
     answer_ending: Option<Ending>,
     complete: bool,
@@ -145,6 +148,7 @@ impl Exchange {
             record: Record::default(),
             trace,
             failed_vars: Vec::new(),
+            permits: Vec::new(),
             request_body,
             answer_ending: None,
             complete: false,

@@ -26,6 +26,7 @@ use crate::identity::throttle::Throttle;
 use crate::limits::Limits;
 use crate::store::counters::Counters;
 use crate::store::seen::Seen;
+use crate::store::slots::Slots;
 use crate::upstream::{Answer, Call, Pool, SendError};
 
 /// Variable lists kept for the next requests.
@@ -37,6 +38,7 @@ pub struct Shared {
     pub metrics: Metrics,
     pub rates: Counters,
     pub seen: Seen,
+    pub slots: Slots,
     pub throttle: Throttle,
     pub hashes: HashPool,
     pub watchers: Arc<Watchers>,
@@ -64,6 +66,7 @@ impl Shared {
             metrics,
             rates: Counters::default(),
             seen: Seen::default(),
+            slots: Slots::default(),
             throttle,
             hashes,
             current: ArcSwap::new(first),
