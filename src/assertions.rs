@@ -10,6 +10,7 @@ mod authenticate_basic;
 mod authorize;
 mod compare;
 mod compress;
+mod count_metric;
 mod decode;
 mod decompress;
 mod encode;
@@ -52,6 +53,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &authorize::KIND,
     &compare::KIND,
     &compress::KIND,
+    &count_metric::KIND,
     &decode::KIND,
     &decompress::KIND,
     &encode::KIND,

@@ -204,6 +204,11 @@ impl Trial {
         self.worker.shared.swap(Arc::new(loads(&service(steps))));
     }
 
+    /// The numbers of the process, as they are scraped.
+    pub fn metrics(&self) -> String {
+        self.worker.shared.metrics.render()
+    }
+
     /// What every call upstream is answered.
     pub fn answering(self, headers: &[(&str, &str)], body: &'static str) -> Trial {
         *self.upstream.headers.borrow_mut() = fields(headers);

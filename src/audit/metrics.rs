@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::custom::Custom;
+
 /// Fault codes counted per worker; further ones become `other`.
 pub const FAULT_CODES_MAX: usize = 1000;
 
@@ -92,13 +94,15 @@ pub struct Metrics {
     services: Mutex<BTreeMap<Arc<str>, Arc<ServiceMetrics>>>,
     faults: Box<[Mutex<Faults>]>,
     process: Mutex<BTreeMap<&'static str, Series>>,
+    /// What policies count.
+    pub custom: Custom,
 }
 
 impl Metrics {
     /// Numbers for so many workers.
     pub fn new(workers: usize) -> Metrics {
         let faults = (0..workers).map(|_| Mutex::default()).collect();
-        Metrics { workers, services: Mutex::default(), faults, process: Mutex::default() }
+        Metrics { workers, services: Mutex::default(), faults, process: Mutex::default(), custom: Custom::default() }
     }
 
     /// How many workers count.
@@ -171,6 +175,7 @@ impl Metrics {
         render_bytes(&services, &mut out);
         render_durations(&services, &mut out);
         self.render_faults(&mut out);
+        self.custom.render(&mut out);
         out
     }
 
@@ -195,7 +200,7 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn label(value: &str) -> String {
+pub(super) fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

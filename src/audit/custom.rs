@@ -1,0 +1,207 @@
+//! Metrics that policies define: counters, gauges and histograms with labels, in Prometheus' text format.
+//!
+//! A metric keeps the kind, labels and buckets of its first use until the process ends; a step that means another
+//! thing by the same name is a mistake that is counted. Label sets are bounded: further ones become `other`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::metrics::label;
+
+/// Label sets of one metric.
+pub const LABEL_SETS_MAX: usize = 1000;
+/// Longest label value, in bytes.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Upper bounds of a histogram without its own.
+pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How values add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// They are added; none is negative.
+    Counter,
+    /// The last one stays.
+    Gauge,
+    /// They are counted by size.
+    Histogram,
+}
+
+impl MetricKind {
+    fn word(self) -> &'static str {
+        match self {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        }
+    }
+}
+
+/// What a step means by a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    pub kind: MetricKind,
+    pub unit: Option<String>,
+    /// Names of the labels, in their order.
+    pub labels: Vec<String>,
+    /// Upper bounds in rising order; of histograms only.
+    pub buckets: Vec<f64>,
+}
+
+/// A value that cannot be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uncountable;
+
+#[derive(Debug)]
+struct Metric {
+    shape: Shape,
+    series: BTreeMap<Vec<String>, Series>,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    /// The value, or the sum of a histogram.
+    value: f64,
+    /// By bucket, the last for what is above all bounds.
+    counts: Vec<u64>,
+}
+
+/// All metrics of policies.
+#[derive(Debug, Default)]
+pub struct Custom(RwLock<BTreeMap<String, Arc<Mutex<Metric>>>>);
+
+impl Custom {
+    /// Counts a value of a metric. `labels` are as many as the shape names.
+    pub fn count(&self, name: &str, shape: &Shape, labels: Vec<String>, value: f64) -> Result<(), Uncountable> {
+        if !value.is_finite() || (shape.kind == MetricKind::Counter && value < 0.0) {
+            return Err(Uncountable);
+        }
+        let metric = self.metric(name, shape);
+        let mut metric = metric.lock().unwrap_or_else(PoisonError::into_inner);
+        if metric.shape != *shape {
+            return Err(Uncountable);
+        }
+        let full = metric.series.len() >= LABEL_SETS_MAX && !metric.series.contains_key(&labels);
+        let labels = if full { vec!["other".to_owned(); labels.len()] } else { labels };
+        let series = metric.series.entry(labels).or_default();
+        match shape.kind {
+            MetricKind::Counter => series.value += value,
+            MetricKind::Gauge => series.value = value,
+            MetricKind::Histogram => {
+                series.value += value;
+                series.counts.resize(shape.buckets.len() + 1, 0);
+                let bucket = shape.buckets.partition_point(|bound| *bound < value);
+                if let Some(count) = series.counts.get_mut(bucket) {
+                    *count += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn metric(&self, name: &str, shape: &Shape) -> Arc<Mutex<Metric>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        known.unwrap_or_else(|| {
+            let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let make = || Arc::new(Mutex::new(Metric { shape: shape.clone(), series: BTreeMap::new() }));
+            all.entry(name.to_owned()).or_insert_with(make).clone()
+        })
+    }
+
+    /// Appends all of them.
+    pub(super) fn render(&self, out: &mut String) {
+        for (name, metric) in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let metric = metric.lock().unwrap_or_else(PoisonError::into_inner);
+            let Metric { shape, series } = &*metric;
+            let name = format!("gatewright_custom_{name}");
+            let unit = shape.unit.as_ref().map_or(String::new(), |unit| format!(", in {}", label(unit)));
+            let kind = shape.kind.word();
+            let _ = writeln!(out, "# HELP {name} Counted by a policy{unit}.\n# TYPE {name} {kind}");
+            for (values, series) in series {
+                let pairs: Vec<String> = shape
+                    .labels
+                    .iter()
+                    .zip(values)
+                    .map(|(name, value)| format!("{name}=\"{}\"", label(value)))
+                    .collect();
+                match shape.kind {
+                    MetricKind::Histogram => histogram(out, &name, pairs, shape, series),
+                    _ => drop(writeln!(out, "{name}{} {}", braced(&pairs), series.value)),
+                }
+            }
+        }
+    }
+}
+
+fn braced(pairs: &[String]) -> String {
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
+}
+
+fn histogram(out: &mut String, name: &str, mut pairs: Vec<String>, shape: &Shape, series: &Series) {
+    let around = braced(&pairs);
+    let mut running = 0;
+    let bounds = shape.buckets.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+    for (bound, count) in bounds.zip(&series.counts) {
+        running += count;
+        pairs.push(format!("le=\"{bound}\""));
+        let _ = writeln!(out, "{name}_bucket{} {running}", braced(&pairs));
+        pairs.pop();
+    }
+    let _ = writeln!(out, "{name}_sum{around} {}\n{name}_count{around} {running}", series.value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(kind: MetricKind, labels: &[&str]) -> Shape {
+        let labels = labels.iter().map(|name| (*name).to_owned()).collect();
+        Shape { kind, unit: None, labels, buckets: vec![1.0, 2.5] }
+    }
+
+    fn rendered(custom: &Custom) -> String {
+        let mut out = String::new();
+        custom.render(&mut out);
+        out
+    }
+
+    #[test]
+    fn each_kind_adds_up_in_its_way() {
+        let custom = Custom::default();
+        for (name, kind) in [("c", MetricKind::Counter), ("g", MetricKind::Gauge), ("h", MetricKind::Histogram)] {
+            for value in [1.0, 3.0, 2.0] {
+                custom.count(name, &shape(kind, &[]), Vec::new(), value).unwrap();
+            }
+        }
+        let text = rendered(&custom);
+        assert!(text.contains("# TYPE gatewright_custom_c counter\ngatewright_custom_c 6\n"), "{text}");
+        assert!(text.contains("gatewright_custom_g 2\n"), "{text}");
+        let buckets = "gatewright_custom_h_bucket{le=\"1\"} 1\ngatewright_custom_h_bucket{le=\"2.5\"} 2\n\
+                       gatewright_custom_h_bucket{le=\"+Inf\"} 3\ngatewright_custom_h_sum 6\ngatewright_custom_h_count 3\n";
+        assert!(text.contains(buckets), "{text}");
+    }
+
+    #[test]
+    fn label_sets_are_bounded_and_harmless() {
+        let custom = Custom::default();
+        let shape = shape(MetricKind::Counter, &["who"]);
+        for number in 0..LABEL_SETS_MAX + 5 {
+            custom.count("c", &shape, vec![format!("w{number}\"\n")], 1.0).unwrap();
+        }
+        custom.count("c", &shape, vec!["w1\"\n".into()], 1.0).unwrap();
+        let text = rendered(&custom);
+        assert!(text.contains("{who=\"other\"} 5\n") && text.contains("{who=\"w1\\\"\\n\"} 2\n"), "{text}");
+        assert_eq!(text.lines().count(), LABEL_SETS_MAX + 3);
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        let custom = Custom::default();
+        let counter = shape(MetricKind::Counter, &[]);
+        for value in [-1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(custom.count("c", &counter, Vec::new(), value), Err(Uncountable));
+        }
+        custom.count("c", &counter, Vec::new(), 1.0).unwrap();
+        assert_eq!(custom.count("c", &shape(MetricKind::Gauge, &[]), Vec::new(), 1.0), Err(Uncountable));
+    }
+}
