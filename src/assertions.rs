@@ -33,6 +33,7 @@ mod restrict_ip;
 mod rewrite;
 mod route;
 mod script;
+mod scrub;
 mod set;
 mod set_body;
 mod set_headers;
@@ -76,6 +77,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &rewrite::KIND,
     &route::KIND,
     &script::KIND,
+    &scrub::KIND,
     &set::KIND,
     &set_body::KIND,
     &set_headers::KIND,

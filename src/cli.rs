@@ -6,8 +6,8 @@
 mod check;
 mod docs;
 mod explain;
-mod own;
 mod jsonpath;
+mod own;
 mod pipeline;
 mod reference;
 mod run;

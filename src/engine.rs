@@ -14,6 +14,7 @@ pub mod read;
 pub mod reader;
 pub mod recode;
 pub mod run;
+pub mod scrubbing;
 pub mod select;
 pub mod serve;
 pub mod snapshot;

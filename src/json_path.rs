@@ -73,6 +73,15 @@ impl Query {
         if selected.len() > SELECTED_MAX { Err(TooManySelected) } else { Ok(selected) }
     }
 
+    /// Where the values are that it selects (RFC 6901), in the order of the document; `None` where that is
+    /// too large for the query.
+    pub fn pointers(&self, document: &Value) -> Option<Vec<String>> {
+        if count_nodes(document, self.nodes_max()) > self.nodes_max() {
+            return None;
+        }
+        Some(self.path.query_located(document).iter().map(|node| node.location().to_json_pointer()).collect())
+    }
+
     /// The same with the normalized path of each (RFC 9535 §2.7).
     pub fn select_located<'d>(&self, document: &'d Value) -> Result<Vec<(String, &'d Value)>, TooManySelected> {
         let selected = self.path.query_located(document);

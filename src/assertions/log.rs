@@ -125,9 +125,13 @@ impl Plain for LogStep {
 impl LogStep {
     /// Message and fields, harmless and together at most [`LINE_BYTES_MAX`] long.
     fn line(&self, x: &Exchange) -> (String, String) {
-        let message = harmless(&self.message.recorded_text(x), LINE_BYTES_MAX);
+        let mut message = self.message.recorded_text(x);
+        x.scrub_line(&mut message);
+        let message = harmless(&message, LINE_BYTES_MAX);
         let members = self.fields.iter().map(|(name, text)| (name.clone(), text.recorded(x)));
-        let fields = Json::Object(members.collect()).to_string();
+        let mut fields = Json::Object(members.collect());
+        x.scrub_fields(&mut fields);
+        let fields = fields.to_string();
         let fields = harmless(&fields, LINE_BYTES_MAX.saturating_sub(message.len()));
         (message, fields)
     }

@@ -15,6 +15,7 @@ use crate::compile::resources::Resources;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::{Read, Side, Slot};
+use crate::engine::scrubbing::RecordRules;
 use crate::engine::snapshot::{BodyPlan, Names};
 use crate::engine::value::{Facts, Text};
 use crate::limits::Limits;
@@ -70,6 +71,8 @@ pub struct Compile<'a> {
     pub(super) late_request: Option<Text>,
     /// `finally` reads fields of the answer.
     pub answer_headers_read: bool,
+    /// What is scrubbed from records, wherever the steps stand.
+    pub scrubs: Vec<RecordRules>,
     pub(super) needs: Needs,
     pub(super) current: StepId,
     pub(super) step_span: Span,
@@ -121,6 +124,7 @@ impl<'a> Compile<'a> {
             credentials: Vec::new(),
             late_request: None,
             answer_headers_read: false,
+            scrubs: Vec::new(),
             needs: Needs::default(),
             current: 0,
             step_span: Span::NOWHERE,

@@ -227,7 +227,7 @@ impl Exchange {
     pub fn record_so_far(&self) -> Record {
         let service = self.compiled(&self.snapshot);
         let identity = self.identities.first().and_then(Option::as_ref);
-        Record {
+        let mut record = Record {
             outcome: "pending",
             time: Some(self.received),
             request_id: self.id.clone(),
@@ -244,7 +244,9 @@ impl Exchange {
             bytes_in: self.bytes_in(),
             duration_us: self.elapsed_us(),
             ..self.record.clone()
-        }
+        };
+        self.scrub_record(&mut record);
+        record
     }
 
     /// Fills in the record; what steps added stays.
@@ -284,6 +286,7 @@ impl Exchange {
         }
         record.bytes_in = self.bytes_in();
         record.duration_us = self.elapsed_us();
+        self.scrub_record(&mut record);
         record
     }
 }

@@ -1,9 +1,10 @@
 //! Giving the body of a message another form, and forgetting what described the old one.
 
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use crate::body::BodyFault;
+use crate::body::{Body, BodyFault};
 use crate::coding::Coder;
 use crate::engine::exchange::Exchange;
 use crate::engine::read::Side;
@@ -35,6 +36,18 @@ impl Exchange {
         }
         weaken(headers);
         Ok(())
+    }
+}
+
+impl Exchange {
+    /// Puts another body in the place of one, of the same type.
+    pub fn replace_body(&mut self, side: Side, bytes: Bytes) {
+        self.set_body(side, Body::Buffered(bytes));
+        let Some(headers) = self.headers_mut(side) else { return };
+        for name in OF_ITS_BYTES {
+            headers.remove(name);
+        }
+        weaken(headers);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::audit::metrics::ServiceMetrics;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Program, StepMeta};
 use crate::engine::read::Slot;
+use crate::engine::scrubbing::RecordRules;
 use crate::engine::select::Select;
 use crate::engine::value::Text;
 
@@ -45,6 +46,8 @@ pub struct Service {
     pub keeps_answer_headers: bool,
     pub metrics: Option<Arc<ServiceMetrics>>,
     pub names: Names,
+    /// What is scrubbed from whatever is written down.
+    pub scrubs: Vec<RecordRules>,
 }
 
 /// Names of what steps set, for policy tests: nothing else looks a variable up by its name.

@@ -80,6 +80,7 @@ pub fn build(
         keeps_answer_headers: cx.answer_headers_read,
         metrics: None,
         names: cx.names(),
+        scrubs: std::mem::take(&mut cx.scrubs),
     };
     BuiltService { rule, service, included: cx.included }
 }
@@ -99,8 +100,16 @@ pub fn build_unmatched(
     let finally = tail(&mut cx, Part::Finally, "finally", named(|defaults| defaults.finally.as_ref()).into_iter());
     let (slots, identities) = cx.room();
     let keeps_answer_headers = cx.answer_headers_read;
-    let service =
-        Service { on_fault, finally, slots, identities, steps: cx.steps, keeps_answer_headers, ..Service::default() };
+    let service = Service {
+        on_fault,
+        finally,
+        slots,
+        identities,
+        steps: cx.steps,
+        scrubs: cx.scrubs,
+        keeps_answer_headers,
+        ..Service::default()
+    };
     (service, cx.included)
 }
 
