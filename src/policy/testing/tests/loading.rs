@@ -86,7 +86,6 @@ fn mistakes_are_load_errors() {
         ("request: { path: \"/one/${secret('a')}\" }, expect: { status: 204 }".into(), "expr.unknown_variable"),
         ("request: { path: '/one/${' }, expect: { status: 204 }".into(), "expr.unclosed"),
         ("request: { path: /one/1 }, expect: { status: 204, x: 1 }".into(), "policy.unknown_key"),
-        ("request: { path: /one/1 }, expect: { status: 204, steps: { would_deny: a } }".into(), "policy.not_supported"),
         ("request: { path: /one/1 }, expect: { status: 204, json_path: { items: 1 } }".into(), "test.bad_path"),
         ("request: { path: /one/1 }, expect: { status: 204, json_path: { '$.a[': 1 } }".into(), "test.bad_path"),
         (
