@@ -156,7 +156,8 @@ const SHAPE: [&str; 6] = [
 ];
 
 /// Mistakes with such a code that do need it: an empty mapping of the right shape, and inputs of another document.
-const BEYOND_SHAPE: [&str; 3] = ["empty_authorize.yaml", "inputs_of_service.yaml", "test_of_assertion.yaml"];
+const BEYOND_SHAPE: [&str; 4] =
+    ["empty_authorize.yaml", "inputs_of_service.yaml", "loop_not_a_list.yaml", "test_of_assertion.yaml"];
 
 #[test]
 fn what_the_program_refuses_for_its_shape_the_editor_marks_too() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
@@ -201,6 +202,12 @@ fn read_message(from: &mut impl BufRead) -> Option<Json> {
 
 /// The folder in which npm has put the server; it stays for later runs of the suite.
 fn installed() -> PathBuf {
+    // Tests run at once: the first of them installs, the others wait.
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(install).clone()
+}
+
+fn install() -> PathBuf {
     let pinned = root().join("tests/editors");
     let version = version_in(&std::fs::read_to_string(pinned.join("package.json")).unwrap());
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");

@@ -214,17 +214,7 @@ impl Expect {
     /// Reads an expectation; everything wrong with it is reported.
     pub fn read(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Expect> {
         let doc: ExpectDoc = read(node, None, "`expect`", diags)?;
-        // A null body can be expected; any other key without a value would expect nothing.
-        for entry in node.as_map().unwrap_or_default() {
-            if entry.value.is_null() && entry.key != Single::Json.word() {
-                let message = format!("`{}` has no value, so that nothing is expected", entry.key);
-                diags.push(
-                    Diagnostic::error("policy.wrong_type", entry.key_span, message)
-                        .with_help("write what it must be, or take it out"),
-                );
-                return None;
-            }
-        }
+        check_values(node, diags)?;
         let mut wants = |node: &Node, form| Want::compile(node, form, names, diags);
         let mut expect = Expect::default();
         for (single, node, form) in [
@@ -292,6 +282,18 @@ impl Expect {
         let says = |single: &Single| matches!(single, Single::Status | Single::Fault | Single::Verdict);
         self.upstream.is_some() || !self.outputs.is_empty() || self.single.iter().any(|(single, _)| says(single))
     }
+}
+
+/// A null body can be expected; any other key without a value would expect nothing.
+fn check_values(node: &Node, diags: &mut Diagnostics) -> Option<()> {
+    let mut entries = node.as_map().unwrap_or_default().iter();
+    let Some(empty) = entries.find(|entry| entry.value.is_null() && entry.key != Single::Json.word()) else {
+        return Some(());
+    };
+    let message = format!("`{}` has no value, so that nothing is expected", empty.key);
+    let diagnostic = Diagnostic::error("policy.wrong_type", empty.key_span, message);
+    diags.push(diagnostic.with_help("write what it must be, or take it out"));
+    None
 }
 
 fn lower_case(
