@@ -29,7 +29,12 @@ pub struct Bench {
 
 /// Compiles `steps` (YAML list items) and takes the answer at the end off again, which is not what is measured.
 pub fn bench(steps: &str) -> Bench {
-    let yaml = format!("service: bench\nmatch: {{ path: \"/orders/{{id}}\" }}\npolicy:\n{steps}  - respond: 200\n");
+    bench_at("/orders/{id}", "/orders/7?page=2", steps)
+}
+
+/// The same for a match rule and a request of its own.
+pub fn bench_at(rule: &str, target: &str, steps: &str) -> Bench {
+    let yaml = format!("service: bench\nmatch: {{ path: \"{rule}\" }}\npolicy:\n{steps}  - respond: 200\n");
     let mut diags = Diagnostics::new();
     let parsed = parse_files(&Files::of_text("bench.yaml", &yaml), &mut diags);
     let snapshot = compile(&parsed, &Environment::default(), None, None, &mut diags);
@@ -44,7 +49,7 @@ pub fn bench(steps: &str) -> Bench {
     let transport = Transport::Pool(Box::new(Pool::new(wheel.clone(), clock.clone())));
     let records = Records::Kept(Vec::<Record>::new().into());
     let worker = Rc::new(Worker::new(0, shared, clock, wheel, Random::System, transport, records));
-    let request = http::Request::builder().uri("/orders/7?page=2").header("host", "api.example.com").header("x-a", "b");
+    let request = http::Request::builder().uri(target).header("host", "api.example.com").header("x-a", "b");
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let client = Client { listener: "main".into(), scheme: "http", ip, peer_ip: ip, port: 1 };

@@ -9,6 +9,7 @@ mod explained;
 mod harness;
 mod kept;
 mod language_server;
+mod hostile_scripts;
 mod mistakes;
 mod process;
 mod readme;

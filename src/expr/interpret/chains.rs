@@ -213,7 +213,11 @@ impl Lower<'_> {
             }
             _ => "compare with `==`; make a local with `let`; change messages with steps".to_owned(),
         });
-        self.refuse(error);
+        // A name that means nothing has been reported as such, where `a += b` has read it.
+        if !self.errors.iter().any(|known| known.at.start == error.at.start && known.code.ends_with("unknown_variable"))
+        {
+            self.refuse(error);
+        }
     }
 
     /// The `NAME` of `out.NAME`, with its place.

@@ -128,6 +128,52 @@ impl Lower<'_> {
                 let (then, other) = (self.block(&mut flow.body), self.block(&mut flow.branch));
                 then.or(&other)
             }
+            Stmt::While(..) | Stmt::Do(..) | Stmt::For(..) => self.repeated(statement),
+            Stmt::Var(var, ..) => {
+                self.declares(&var.0.name.clone(), var.0.pos);
+                self.expr(&mut var.1);
+                nothing
+            }
+            Stmt::Assignment(parts) => self.assignment(parts),
+            Stmt::Switch(parts, _) => {
+                self.expr(&mut parts.0);
+                let mut known: Option<Known> = None;
+                for case in &mut parts.1.expressions {
+                    if !matches!(case.lhs, Expr::BoolConstant(..)) {
+                        self.truth(&mut case.lhs, "if");
+                    }
+                    let value = self.expr(&mut case.rhs);
+                    known = Some(known.map_or(value.clone(), |known| known.or(&value)));
+                }
+                // Without `_` there may be no case for the value.
+                let value = known.unwrap_or_else(|| nothing.clone());
+                if parts.1.def_case.is_some() { value } else { value.or(&nothing) }
+            }
+            Stmt::Return(value, flags, _) if flags.is_empty() => {
+                if let Some(value) = value {
+                    self.expr(value);
+                }
+                self.anything()
+            }
+            Stmt::BreakLoop(value, ..) => {
+                if let Some(value) = value {
+                    self.expr(value);
+                }
+                nothing
+            }
+            Stmt::Share(_) => {
+                self.share(statement);
+                nothing
+            }
+            Stmt::TryCatch(_, at) | Stmt::Return(_, _, at) => self.no_statement("try, catch and throw", *at),
+            Stmt::Import(_, at) | Stmt::Export(_, at) => self.no_statement("modules", *at),
+            _ => nothing,
+        }
+    }
+
+    /// Loops.
+    fn repeated(&mut self, statement: &mut Stmt) -> Known {
+        match statement {
             Stmt::While(flow, _) => {
                 if !matches!(flow.expr, Expr::Unit(_)) {
                     self.truth(&mut flow.expr, "while");
@@ -151,46 +197,7 @@ impl Lower<'_> {
                 self.block(&mut walk.2.body);
                 self.anything()
             }
-            Stmt::Var(var, ..) => {
-                self.declares(&var.0.name.clone(), var.0.pos);
-                self.expr(&mut var.1);
-                nothing
-            }
-            Stmt::Assignment(parts) => self.assignment(parts),
-            Stmt::Switch(parts, _) => {
-                self.expr(&mut parts.0);
-                let mut known: Option<Known> = None;
-                for case in &mut parts.1.expressions {
-                    if !matches!(case.lhs, Expr::BoolConstant(..)) {
-                        self.truth(&mut case.lhs, "if");
-                    }
-                    let value = self.expr(&mut case.rhs);
-                    known = Some(known.map_or(value.clone(), |known| known.or(&value)));
-                }
-                // Without `_` there may be no case for the value.
-                let value = known.unwrap_or_else(|| nothing.clone());
-                if parts.1.def_case.is_some() { value } else { value.or(&nothing) }
-            }
-            Stmt::Return(value, flags, at) if flags.is_empty() => {
-                if let Some(value) = value {
-                    self.expr(value);
-                }
-                let _ = at;
-                self.anything()
-            }
-            Stmt::BreakLoop(value, ..) => {
-                if let Some(value) = value {
-                    self.expr(value);
-                }
-                nothing
-            }
-            Stmt::Share(_) => {
-                self.share(statement);
-                nothing
-            }
-            Stmt::TryCatch(_, at) | Stmt::Return(_, _, at) => self.no_statement("try, catch and throw", *at),
-            Stmt::Import(_, at) | Stmt::Export(_, at) => self.no_statement("modules", *at),
-            _ => nothing,
+            _ => self.anything(),
         }
     }
 

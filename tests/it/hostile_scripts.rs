@@ -1,0 +1,70 @@
+//! Hostile scripts on a gateway of one worker: each breaks its own request, and who comes meanwhile is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Gateway, get, hello};
+
+/// In a release build an innocent request waits at most 20 ms (docs/scripts.md); without optimisation, on a machine
+/// that runs the rest of the suite as well, this much is borne.
+const BEARABLE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 20 });
+
+const HOSTILE: [&str; 16] = [
+    "loop { }",
+    "let n = 0; loop { n = (n + 1) % 7; }",
+    "for a in 0..10000 { for b in 0..10000 { } }",
+    "fn f(n) { f(n + 1) } f(0) == 1",
+    "fn f(n) { g(n) + 1 } fn g(n) { f(n) + 1 } f(0) == 1",
+    "fn f(n) { [1, 2].map(|x| f(n + 1)) } f(0) == 1",
+    "let t = 'x'; loop { t += t; }",
+    "let l = ['x']; loop { l = [l, l]; }",
+    "let l = []; loop { l.push(1); }",
+    "let m = #{}; loop { m.a = m; }",
+    "let m = #{}; let n = 0; loop { n += 1; m[string(n)] = n; }",
+    "let l = []; for i in 0..9999 { l.push(i); } loop { l = l.sort(|a, b| 1); }",
+    "let t = 'a,'; for i in 0..17 { t += t; } loop { split(t, ','); }",
+    "let t = 'aaaaaaaa'; for i in 0..9 { t = replace(t, 'a', 'aaaa'); } t == ''",
+    "let t = 'a'; for i in 0..18 { t += t; } loop { matches(t, '(a|aa|aaa)*b'); }",
+    "for a in 0..9223372036854775807 { let b = a; }",
+];
+
+#[test]
+fn hostile_scripts_hold_up_nobody_else() {
+    let services: String = HOSTILE
+        .iter()
+        .enumerate()
+        .map(|(number, script)| {
+            let script = serde_json::Value::from(*script);
+            format!("service: h{number}\nmatch: {{ path: /h{number} }}\npolicy:\n  - script: {script}\n  - respond: 200\n---\n")
+        })
+        .collect();
+    let gateway = "listeners: [{ name: main, address: 127.0.0.1:0 }]\nadmin: { address: 127.0.0.1:0 }\nworkers: 1\n";
+    let policies = format!("{services}{}", hello("innocent", "hello"));
+    let gateway = Gateway::start(&[("gateway.yaml", gateway), ("policies/all.yaml", &policies)]);
+    let (address, done) = (gateway.main, Arc::new(AtomicBool::new(false)));
+    let innocent = std::thread::spawn({
+        let done = done.clone();
+        move || {
+            let mut longest = Duration::ZERO;
+            while !done.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                assert_eq!(get(address, "/innocent").status, 200);
+                longest = longest.max(begun.elapsed());
+            }
+            longest
+        }
+    });
+    for _ in 0..3 {
+        for number in 0..HOSTILE.len() {
+            let answer = get(address, &format!("/h{number}"));
+            assert_eq!(answer.status, 500, "{}", HOSTILE[number]);
+            let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+            assert!(["script.limit", "expression.too_large"].contains(&code.as_str()), "{}: {code}", HOSTILE[number]);
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let longest = innocent.join().unwrap();
+    println!("the longest that an innocent request took: {longest:?}");
+    assert!(longest < BEARABLE, "{longest:?}");
+}
