@@ -19,6 +19,7 @@ pub mod identity;
 pub mod key;
 pub mod kind;
 pub mod message;
+pub mod named;
 pub mod octets;
 pub mod operator;
 pub mod outside;

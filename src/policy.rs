@@ -8,6 +8,8 @@ pub mod build;
 pub mod document;
 mod elsewhere;
 pub mod files;
+mod parallel;
 pub mod resources;
+pub mod reuse;
 pub mod service;
 pub mod testing;

@@ -11,6 +11,7 @@ mod start;
 mod status;
 mod watch;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use follow::Follow;
-pub use load::{Document, Refused, Set, load};
+pub use load::{Document, Refused, Set, Tests, load};
 pub use start::{First, first};
 pub use status::{Outcome, Report, Status};
 
@@ -28,6 +29,7 @@ use crate::config::Config;
 use crate::engine::worker::Shared;
 use crate::policy::build::Environment;
 use crate::policy::files::{Files, Folder, Listing};
+use crate::policy::reuse::Reuse;
 use kept::Shelf;
 use watch::Watch;
 
@@ -65,6 +67,8 @@ pub struct Reloader {
     watch: Watch,
     /// What the folders held when they were last read.
     listing: Listing,
+    files: Arc<Files>,
+    reuse: Reuse,
     documents: Vec<Document>,
     /// Version of a set that was refused; it is not tried again by itself.
     refused: Option<String>,
@@ -89,6 +93,7 @@ impl Reloader {
         shared.metrics.set("gatewright_serving_last_good", "gauge", KEPT_HELP, u64::from(is_refused));
         let to_keep = (!is_refused).then(|| ToKeep { files: first.files.clone(), outside: first.set.outside });
         let shelf = Shelf::of(&config);
+        let refused = is_refused.then(|| first.files.version());
         let changed = Arc::new(Notify::new());
         let folders = config.folders().to_vec();
         let reloader = Reloader {
@@ -103,9 +108,11 @@ impl Reloader {
             changed,
             shelf,
             to_keep,
-            listing: first.set.listing,
+            listing: first.files.listing.clone(),
+            files: first.files,
+            reuse: first.reuse,
             documents: first.set.documents,
-            refused: is_refused.then(|| first.files.version()),
+            refused,
         };
         (reloader, Asking(asking))
     }
@@ -153,7 +160,7 @@ impl Reloader {
 
     /// One reload, from settled files to a swap or a refusal.
     async fn reload(&mut self, asked: bool) -> Report {
-        let files = Arc::new(self.settled_files().await);
+        let files = self.settled_files().await;
         let version = files.version();
         let serving = self.shared.current().version.clone();
         let is_refused = self.refused.as_deref() == Some(version.as_str());
@@ -166,13 +173,18 @@ impl Reloader {
             let outcome = if is_refused { Outcome::StillRefused } else { Outcome::Unchanged };
             return self.note(outcome, &version, None);
         }
-        let (environment, shared, tests) = (self.environment.clone(), self.shared.clone(), self.config.tests);
-        let listing = self.listing.clone();
-        let read = files.clone();
+        let (environment, shared, read) = (self.environment.clone(), self.shared.clone(), files.clone());
+        let tests = if self.config.tests.on_reload { Tests::Run(self.config.tests.budget) } else { Tests::Skip };
+        // Should compiling panic, the next load begins with nothing.
+        let mut reuse = std::mem::take(&mut self.reuse);
         let compiling = tokio::task::spawn_blocking(move || {
-            load(&read, listing, &environment, Some(&shared.metrics), tests.on_reload.then_some(tests.budget))
+            (load(&read, &environment, Some(&shared.metrics), tests, &mut reuse), reuse)
         });
-        match compiling.await {
+        let compiled = compiling.await.map(|(loaded, reuse)| {
+            self.reuse = reuse;
+            loaded
+        });
+        match compiled {
             Ok(Ok(set)) => self.take(set, files),
             Ok(Err(refused)) => self.refuse(&version, *refused),
             Err(panic) => {
@@ -190,21 +202,24 @@ impl Reloader {
             tracing::warn!(kind, name, file, "this document has vanished although its file stays");
         }
         self.shared.swap(set.snapshot.clone());
-        tracing::info!(from = %old, to = %new, services = set.snapshot.services.len(), "reloaded");
         self.documents = set.documents;
         self.to_keep = Some(ToKeep { files, outside: set.outside });
         self.refused = None;
-        self.note(Outcome::Swapped, &new, Some(set.diagnostics))
+        let report = self.note(Outcome::Swapped, &new, Some(set.diagnostics));
+        tracing::info!(from = %old, to = %new, services = set.snapshot.services.len(), "reloaded");
+        report
     }
 
     fn refuse(&mut self, version: &str, refused: Refused) -> Report {
         let serving = self.shared.current().version.clone();
+        self.refused = Some(version.to_owned());
+        // Whoever reads the line finds the rest as it says.
+        let report = self.note(Outcome::Refused, version, Some(refused.diagnostics));
         tracing::error!(
             version, %serving, errors = refused.errors, diagnostics = refused.text,
             "the changed files are not taken; the old ones serve on"
         );
-        self.refused = Some(version.to_owned());
-        self.note(Outcome::Refused, version, Some(refused.diagnostics))
+        report
     }
 
     fn note(&self, outcome: Outcome, version: &str, diagnostics: Option<serde_json::Value>) -> Report {
@@ -232,18 +247,20 @@ impl Reloader {
     }
 
     /// Reads the files once they have come to rest, and makes sure that they still had when they were read.
-    async fn settled_files(&mut self) -> Files {
+    async fn settled_files(&mut self) -> Arc<Files> {
         loop {
             self.watch.renew(&self.folders);
             let listing = settle::settled(&self.folders, self.config.reload.settle, &self.changed).await;
-            let folders = self.folders.clone();
-            let read = tokio::task::spawn_blocking(move || (Files::read(&folders), Files::listing(&folders)));
-            if let Ok((files, after)) = read.await
+            let (folders, before) = (self.folders.clone(), self.files.clone());
+            let read = move || (Files::read_again(&folders, &before), Files::listing(&folders));
+            if let Ok((files, after)) = tokio::task::spawn_blocking(read).await
+                && files.listing == listing
                 && after == listing
                 && !self.watch.renew(&self.folders)
             {
                 self.listing = listing;
-                return files;
+                self.files = Arc::new(files);
+                return self.files.clone();
             }
         }
     }
@@ -261,10 +278,8 @@ impl Reloader {
 
 /// Documents that serve and that the new set no longer has, while their file is still there.
 fn vanished<'d>(old: &'d [Document], set: &'d Set) -> impl Iterator<Item = &'d Document> {
-    old.iter().filter(|document| {
-        let same = |other: &Document| other.kind == document.kind && other.name == document.name;
-        !set.documents.iter().any(same) && set.files.contains(&document.file)
-    })
+    let here: HashSet<(&str, &str)> = set.documents.iter().map(|doc| (doc.kind.as_str(), doc.name.as_str())).collect();
+    old.iter().filter(move |old| !here.contains(&(&*old.kind, &*old.name)) && set.files.contains(&*old.file))
 }
 
 async fn next_tick(poll: &mut Option<tokio::time::Interval>) {

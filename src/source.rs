@@ -73,10 +73,12 @@ pub struct Place<'a> {
     pub column: usize,
 }
 
-/// The texts that spans point into. Append-only: an id stays valid as long as the `Sources` lives.
+/// The texts that spans point into. An id stays valid as long as the `Sources` lives.
 #[derive(Clone, Default)]
 pub struct Sources {
     files: Vec<SourceFile>,
+    /// Where each file stands among all in messages; without it in the order of their numbers.
+    ranks: Arc<[u32]>,
 }
 
 #[derive(Clone)]
@@ -95,34 +97,74 @@ impl Sources {
 
     /// Adds a file under the path that people shall see. A byte order mark at the start is dropped.
     pub fn add(&mut self, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
+        self.put(None, name, text)
+    }
+
+    /// The same, in the place of a known file.
+    fn put(&mut self, known: Option<FileId>, name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
         let mut text: Arc<str> = text.into();
         if let Some(rest) = text.strip_prefix('\u{feff}') {
             text = rest.into();
         }
+        let file = SourceFile { name: name.into(), text, line_starts: OnceLock::new() };
+        if let Some(id) = known
+            && let Some(place) = self.files.get_mut(id.0 as usize)
+        {
+            *place = file;
+            return id;
+        }
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        self.files.push(SourceFile { name: name.into(), text, line_starts: OnceLock::new() });
+        self.files.push(file);
         id
     }
 
     /// Adds a file as it was read from disk. `None` when it is too large (`yaml.too_large`) or not
     /// UTF-8 (`yaml.not_utf8`, with the position of the first bad byte), which is reported.
     pub fn add_bytes(&mut self, name: impl Into<Arc<str>>, bytes: &[u8], diags: &mut Diagnostics) -> Option<FileId> {
+        let (file, is_text) = self.put_bytes(None, name, bytes, diags);
+        is_text.then_some(file)
+    }
+
+    /// The same, in the place of a known file where one is named. Says beside the id whether it is a text.
+    pub fn put_bytes(
+        &mut self,
+        known: Option<FileId>,
+        name: impl Into<Arc<str>>,
+        bytes: &[u8],
+        diags: &mut Diagnostics,
+    ) -> (FileId, bool) {
         if bytes.len() > FILE_BYTES_MAX {
-            let file = self.add(name, "");
+            let file = self.put(known, name, "");
             diags.push(parse::too_large(file, bytes.len()));
-            return None;
+            return (file, false);
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => Some(self.add(name, text)),
+            Ok(text) => (self.put(known, name, text), true),
             Err(error) => {
                 let text = String::from_utf8_lossy(bytes);
                 let dropped = text.len() - text.trim_start_matches('\u{feff}').len();
                 let at = error.valid_up_to().saturating_sub(dropped);
-                let file = self.add(name, Cow::into_owned(text));
+                let file = self.put(known, name, Cow::into_owned(text));
                 diags.push(parse::not_utf8(file, at, bytes));
-                None
+                (file, false)
             }
         }
+    }
+
+    /// Says in which order messages about the files are shown.
+    pub fn order(&mut self, files: impl Iterator<Item = FileId>) {
+        let mut ranks = vec![u32::MAX; self.files.len()];
+        for (rank, file) in (0..).zip(files) {
+            if let Some(place) = ranks.get_mut(file.0 as usize) {
+                *place = rank;
+            }
+        }
+        self.ranks = ranks.into();
+    }
+
+    /// Where a file stands in that order.
+    fn rank(&self, file: FileId) -> u32 {
+        self.ranks.get(file.0 as usize).copied().unwrap_or(file.0)
     }
 
     /// Gives back the memory of a file's text. Its spans then have a name but line 1 only.

@@ -36,7 +36,7 @@ use crate::engine::worker::{GivenTransport, Records, Shared, Transport, Worker};
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::{Guessing, Throttle};
 use crate::policy::build::{Environment, compile, parse_files};
-use crate::policy::files::{Files, PolicyFile};
+use crate::policy::files::Files;
 use crate::source::{Diagnostics, Severity, render};
 use crate::upstream::{Answer, Call, SendError};
 
@@ -122,9 +122,8 @@ fn environment() -> Environment {
 }
 
 fn load(yaml: &str) -> (Option<Snapshot>, Vec<&'static str>, String) {
-    let file = PolicyFile { name: "trial.yaml".into(), path: "trial.yaml".into(), bytes: yaml.as_bytes().to_vec() };
     let mut diags = Diagnostics::new();
-    let parsed = parse_files(&Files { list: vec![file], problems: Vec::new() }, &mut diags);
+    let parsed = parse_files(&Files::of_text("trial.yaml", yaml), &mut diags);
     let snapshot = compile(&parsed, &environment(), None, None, &mut diags);
     let errors = diags.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
     let codes = errors.map(|diagnostic| diagnostic.code).collect();
@@ -153,9 +152,8 @@ pub fn refusals_of(yaml: &str) -> Vec<&'static str> {
 
 /// Codes of the warnings about a whole set.
 pub fn warnings(yaml: &str) -> Vec<&'static str> {
-    let file = PolicyFile { name: "trial.yaml".into(), path: "trial.yaml".into(), bytes: yaml.as_bytes().to_vec() };
     let mut diags = Diagnostics::new();
-    let parsed = parse_files(&Files { list: vec![file], problems: Vec::new() }, &mut diags);
+    let parsed = parse_files(&Files::of_text("trial.yaml", yaml), &mut diags);
     compile(&parsed, &environment(), None, None, &mut diags);
     let warnings = diags.iter().filter(|diagnostic| diagnostic.severity == Severity::Warning);
     warnings.map(|diagnostic| diagnostic.code).collect()
@@ -180,10 +178,15 @@ impl Trial {
 
     /// Serves a whole set whose records go elsewhere; outcomes show an empty record then.
     pub fn recording(yaml: &str, records: Records) -> Trial {
+        Trial::serving(Arc::new(loads(yaml)), records)
+    }
+
+    /// Serves a snapshot.
+    pub fn serving(snapshot: Arc<Snapshot>, records: Records) -> Trial {
         let environment = Environment::default();
         let throttle = Throttle::new(Guessing::default());
         let hashes = HashPool::new(1, 1).unwrap();
-        let shared = Arc::new(Shared::new(environment.limits, 1, throttle, hashes, Arc::new(loads(yaml))));
+        let shared = Arc::new(Shared::new(environment.limits, 1, throttle, hashes, snapshot));
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
         let clock = Frozen::at(start);
         let upstream = Rc::new(Upstream::default());

@@ -54,6 +54,6 @@ fn own_assertions(config: &Path) -> Result<String, String> {
     let parsed = parse_files(&Files::read(&config.folders()), &mut diags);
     match diags.has_errors() {
         true => Err(render(&parsed.sources, &diags, false)),
-        false => Ok(own::markdown(parsed.documents.assertions.values(), &parsed.sources)),
+        false => Ok(own::markdown(parsed.documents.assertions.values().map(AsRef::as_ref), &parsed.sources)),
     }
 }

@@ -10,6 +10,7 @@ use crate::compile::blocks::Inside;
 use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
 use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
+use crate::compile::named::Named;
 use crate::compile::operator::{Frame, Operator};
 use crate::compile::resources::Resources;
 use crate::engine::exchange::Withheld;
@@ -37,10 +38,10 @@ pub enum Part {
 pub struct Surroundings<'a> {
     pub sources: &'a Sources,
     pub resources: &'a Resources,
-    pub fragments: &'a BTreeMap<Text, Fragment>,
+    pub fragments: &'a Named<Fragment>,
     pub catalogue: &'static [&'static Kind],
     /// Operators' own assertions; one that is declared but broken stands as `None`.
-    pub operators: &'a BTreeMap<Text, Option<Operator>>,
+    pub operators: &'a Named<Option<Operator>>,
     pub limits: &'a Limits,
 }
 
@@ -368,7 +369,7 @@ impl<'a> Compile<'a> {
         &mut self,
         what: &'static str,
         name: &Name,
-        among: impl Fn(&Resources) -> &BTreeMap<Text, Option<Arc<R>>>,
+        among: impl Fn(&Resources) -> &Named<Option<Arc<R>>>,
     ) -> Option<Arc<R>> {
         let all = among(self.around.resources);
         match all.get(name.name.as_str()) {

@@ -3,13 +3,12 @@
 //! It reads what every request has (`request`, `answer`, `fault`, `service`, `auth`), as `finally` of a service
 //! does. It reads no body, which may have been streamed away, and nothing of the set of files: no secret, no list.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value as Json;
 
 use crate::compile::Compile;
 use crate::compile::context::{Part, Surroundings};
 use crate::compile::flow::{IdentityRoot, Root};
+use crate::compile::named::Named;
 use crate::compile::resources::Resources;
 use crate::compile::text::clause;
 use crate::engine::read::{Read, Slot};
@@ -34,7 +33,7 @@ pub struct Mistakes {
 pub fn filter(text: &str) -> Result<Compiled, Box<Mistakes>> {
     let mut sources = Sources::new();
     let file = sources.add(FILE, text);
-    let (resources, fragments, operators) = (Resources::default(), BTreeMap::new(), BTreeMap::new());
+    let (resources, fragments, operators) = (Resources::default(), Named::default(), Named::default());
     let around = Surroundings {
         sources: &sources,
         resources: &resources,

@@ -6,15 +6,53 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 /// Contents that stand in for files of the machine: those of a kept set. By [`normal`] path.
 pub type Kept = Arc<BTreeMap<PathBuf, Bytes>>;
+
+/// A change within this time of a look at a file may not show in its time stamps: clocks of file systems tick.
+const TICK: Duration = Duration::from_secs(2);
+
+/// A file as the file system describes it: where this stays the same, so do its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    bytes: u64,
+    device: u64,
+    inode: u64,
+    modified_ns: i128,
+    /// Also moves where a time of modification is set by hand.
+    changed_ns: i128,
+}
+
+impl FileState {
+    /// The state of a file, links followed.
+    pub fn of(meta: &Metadata) -> FileState {
+        use std::os::unix::fs::MetadataExt;
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        FileState {
+            bytes: meta.len(),
+            device: meta.dev(),
+            inode: meta.ino(),
+            modified_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            changed_ns: ns(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether any later change shows in the state: the last one is old enough at this time.
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let last = self.modified_ns.max(self.changed_ns).saturating_add_unsigned(TICK.as_nanos());
+        i128::try_from(now).is_ok_and(|now| last < now)
+    }
+}
 
 /// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +63,24 @@ pub struct OutsideFile {
     pub digest: Option<[u8; 32]>,
     /// It holds a secret: its contents are never copied.
     pub is_secret: bool,
+    /// How it was before it was read; `None` where that does not tell whether it has changed.
+    pub state: Option<FileState>,
 }
 
 /// The files outside of the policies, and a note of what was read of them.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Outside {
     /// Folder of gateway.yaml: relative names start from it.
     base: PathBuf,
     kept: Kept,
     read: RefCell<Vec<OutsideFile>>,
+}
+
+/// A clone has noted nothing.
+impl Clone for Outside {
+    fn clone(&self) -> Self {
+        Outside::new(self.base.clone(), self.kept.clone())
+    }
 }
 
 impl fmt::Debug for Outside {
@@ -83,34 +130,48 @@ impl Outside {
         self.read.take()
     }
 
-    /// The same files, with nothing read yet.
-    pub fn afresh(&self) -> Outside {
-        Outside::new(self.base.clone(), self.kept.clone())
-    }
-
-    /// Notes what was read elsewhere.
-    pub fn add_read(&self, read: Vec<OutsideFile>) {
-        self.read.borrow_mut().extend(read);
-    }
-
     fn note(&self, path: &Path, bytes_max: u64, is_secret: bool) -> Result<Bytes, String> {
         let path = normal(path);
+        let state = state(&path).filter(|state| state.is_settled(SystemTime::now()));
         let contents = match self.kept.get(&path) {
             Some(kept) => Ok(kept.clone()),
             None => read_file(&path, bytes_max),
         };
         let digest = contents.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
-        self.read.borrow_mut().push(OutsideFile { path, digest, is_secret });
+        self.read.borrow_mut().push(OutsideFile { path, digest, is_secret, state });
         contents
     }
 }
 
 impl OutsideFile {
-    /// Whether the file still holds what was read.
-    pub fn still_holds(&self, bytes_max: u64) -> bool {
-        let now: Option<[u8; 32]> = read_file(&self.path, bytes_max).ok().map(|bytes| Sha256::digest(bytes).into());
-        now == self.digest
+    /// Whether the file still holds what was read. One that could not be read is always worth another try.
+    pub fn still_holds(&self) -> bool {
+        let Some(digest) = self.digest else { return false };
+        if self.state.is_some() && self.state == state(&self.path) {
+            return true;
+        }
+        let mut hasher = Sha256::new();
+        let copied = File::open(&self.path).and_then(|mut file| io::copy(&mut file, &mut Hashing(&mut hasher)));
+        copied.is_ok() && <[u8; 32]>::from(hasher.finalize()) == digest
     }
+}
+
+/// Digests what is written to it.
+struct Hashing<'h>(&'h mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn state(path: &Path) -> Option<FileState> {
+    std::fs::metadata(path).ok().map(|meta| FileState::of(&meta))
 }
 
 fn read_file(path: &Path, bytes_max: u64) -> Result<Bytes, String> {
@@ -149,7 +210,21 @@ mod tests {
         assert!(outside.read_secret(Path::new("nowhere/b"), 9).is_err());
         let read = outside.take_read();
         assert!(read[0].digest.is_some() && !read[0].is_secret && read[0].path.is_absolute());
-        assert!(read[1].digest.is_none() && read[1].is_secret && read[1].still_holds(9));
+        assert!(read[1].digest.is_none() && read[1].is_secret && !read[1].still_holds());
         assert!(outside.take_read().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_has_just_changed_is_looked_into_again() {
+        let path = std::env::temp_dir().join(format!("gatewright-outside-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let outside = Outside::default();
+        outside.read(&path, 9).unwrap();
+        let [read]: [OutsideFile; 1] = outside.take_read().try_into().unwrap();
+        assert!(read.state.is_none(), "its time stamps tell nothing yet");
+        assert!(read.still_holds());
+        std::fs::write(&path, "two").unwrap();
+        assert!(!read.still_holds());
+        std::fs::remove_file(path).unwrap();
     }
 }

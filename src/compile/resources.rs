@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::compile::named::{Named, Shelf, Stamp};
 use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
 use crate::identity::api_keys::ApiKeys;
@@ -21,18 +22,39 @@ pub struct SymmetricKey {
 
 /// Every resource of a set of files. A resource that was declared but is broken stands as `None`, so that
 /// whoever refers to it is not told that it does not exist.
+///
+/// Every collection is a [`Named`], so that it is known afterwards what a service was compiled from.
 #[derive(Clone, Default)]
 pub struct Resources {
-    pub users: BTreeMap<Text, Option<Arc<Users>>>,
-    pub api_keys: BTreeMap<Text, Option<Arc<ApiKeys>>>,
-    pub keys: BTreeMap<Text, Option<Arc<SymmetricKey>>>,
-    pub secrets: BTreeMap<Text, Option<Secret>>,
-    pub lists: BTreeMap<Text, Option<Arc<[Value]>>>,
-    pub upstreams: BTreeMap<Text, Option<Arc<Upstream>>>,
+    pub users: Named<Option<Arc<Users>>>,
+    pub api_keys: Named<Option<Arc<ApiKeys>>>,
+    pub keys: Named<Option<Arc<SymmetricKey>>>,
+    pub secrets: Named<Option<Secret>>,
+    pub lists: Named<Option<Arc<[Value]>>>,
+    pub upstreams: Named<Option<Arc<Upstream>>>,
     /// Names of gateway.yaml's `env:` that are set.
-    pub env: BTreeMap<Text, Text>,
+    pub env: Arc<BTreeMap<Text, Text>>,
     /// Names that gateway.yaml lists, set or not.
-    pub env_listed: Vec<Text>,
+    pub env_listed: Arc<[Text]>,
     /// Files that documents name.
     pub outside: Outside,
+}
+
+impl Resources {
+    /// Every collection. What is not among them is the same as long as the process lives.
+    pub fn shelves(&self) -> [&dyn Shelf; 6] {
+        let Resources { users, api_keys, keys, secrets, lists, upstreams, env: _, env_listed: _, outside: _ } = self;
+        [users, api_keys, keys, secrets, lists, upstreams]
+    }
+
+    /// Takes what one document has made, under the stamp of its making.
+    pub fn absorb(&mut self, made: &Resources, stamp: Stamp) {
+        let Resources { users, api_keys, keys, secrets, lists, upstreams, env: _, env_listed: _, outside: _ } = made;
+        self.users.absorb(users, stamp);
+        self.api_keys.absorb(api_keys, stamp);
+        self.keys.absorb(keys, stamp);
+        self.secrets.absorb(secrets, stamp);
+        self.lists.absorb(lists, stamp);
+        self.upstreams.absorb(upstreams, stamp);
+    }
 }

@@ -13,10 +13,11 @@ use crate::engine::select::Select;
 use crate::engine::value::Text;
 
 /// A compiled set of policies.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Hash of its files.
     pub version: Text,
-    pub select: Select,
+    pub select: Arc<Select>,
     pub services: Vec<Arc<Service>>,
     /// What happens to a request that no service wants: `on_fault` and `finally` of the defaults for all.
     pub unmatched: Arc<Service>,

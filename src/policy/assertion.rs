@@ -96,7 +96,7 @@ fn rehearsed(name: &str, span: Span, policy: Node) -> ServiceDoc {
 /// Compiles each assertion by itself. Gives the names of the fragments that they include.
 pub fn check(around: Surroundings<'_>, diags: &mut Diagnostics) -> Vec<Text> {
     let mut included = Vec::new();
-    for (name, operator) in around.operators {
+    for (name, operator) in around.operators.iter() {
         let Some(operator) = operator else { continue };
         let mut cx = Compile::new(around, diags, name.clone(), Vec::new());
         alone(operator, &mut cx);

@@ -1,15 +1,18 @@
 //! The whole set: parse all files, build the resources, compile the services, check what holds between them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod some;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::audit::metrics::Metrics;
 use crate::compile::context::Surroundings;
-use crate::compile::kind::Kind;
+use crate::compile::fragment::Fragment;
+use crate::compile::named::{Named, Reads, Shelf, Stamp};
 use crate::compile::operator::Operator;
 use crate::compile::outside::OutsideFile;
 use crate::compile::resources::Resources;
-use crate::engine::select::{Rule, Select};
+use crate::engine::select::Select;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
 use crate::limits::Limits;
@@ -17,9 +20,13 @@ use crate::policy::assertion::{self, Use};
 use crate::policy::document::{Documents, ServiceDoc};
 use crate::policy::elsewhere;
 use crate::policy::files::{self, Files};
+use crate::policy::parallel::in_parts;
 use crate::policy::resources::{self, Given, Values};
+use crate::policy::reuse::{Reuse, ServiceEntry, ServiceKey};
 use crate::policy::service;
-use crate::source::{Diagnostic, Diagnostics, Sources, parse};
+use crate::source::{Diagnostic, Diagnostics, FileId, Sources};
+
+pub use self::some::{Outline, SomeServices, recompile};
 
 /// What surrounds a set of files: gateway.yaml and the process.
 #[derive(Clone, Debug, Default)]
@@ -38,21 +45,27 @@ pub struct Parsed {
     pub sources: Sources,
     pub documents: Documents,
     pub version: Text,
+    /// Tells the contents of files apart from what they held before.
+    pub(super) stamps: HashMap<FileId, Stamp>,
+    /// Stamps of the files that every service depends on.
+    pub(super) for_all: Arc<[Stamp]>,
+}
+
+impl Parsed {
+    pub(super) fn stamp(&self, file: FileId) -> Stamp {
+        self.stamps.get(&file).copied().unwrap_or_default()
+    }
 }
 
 /// Parses all files.
 pub fn parse_files(files: &Files, diags: &mut Diagnostics) -> Parsed {
-    let mut sources = Sources::new();
-    let mut documents = Documents::default();
-    for file in files::add_to(files, &mut sources, diags) {
-        if std::path::Path::new(sources.name(file)).extension().is_some_and(|end| end == files::SCRIPT_SUFFIX) {
-            continue;
-        }
-        for node in parse(&sources, file, diags) {
-            documents.add(&node, diags);
-        }
-    }
-    Parsed { sources, documents, version: files.version().into() }
+    parse_again(files, &mut Reuse::default(), diags)
+}
+
+/// The same, for a process that has loaded before: only what has changed is parsed.
+pub fn parse_again(files: &Files, reuse: &mut Reuse, diags: &mut Diagnostics) -> Parsed {
+    files::report(files, diags);
+    reuse.parse(files, diags)
 }
 
 /// A compiled set, and the files of the machine that went into it.
@@ -69,62 +82,220 @@ pub fn compile(
     metrics: Option<&Metrics>,
     diags: &mut Diagnostics,
 ) -> Option<Snapshot> {
-    compile_set(parsed, environment, given, metrics, diags).map(|compiled| compiled.snapshot)
+    let set = Set { parsed, environment, metrics };
+    set.compile(given, None, diags).map(|compiled| compiled.snapshot)
 }
 
-/// The same, for whoever wants to know what went into it.
-pub fn compile_set(
+/// The same, for a process that has loaded before: only what has changed, or depends on something that has,
+/// is compiled. `reuse` is of this environment and these numbers, and has parsed the set.
+pub fn compile_again(
     parsed: &Parsed,
     environment: &Environment,
-    given: Option<&Given>,
     metrics: Option<&Metrics>,
+    reuse: &mut Reuse,
     diags: &mut Diagnostics,
 ) -> Option<Compiled> {
-    let resources = resources::build(parsed, environment, given, diags);
-    let none = BTreeMap::new();
-    let around = surroundings(parsed, environment, &resources, &none);
-    let operators = assertion::declare(&parsed.documents, around, diags);
-    let around = Surroundings { operators: &operators, ..around };
-    let mut select = Select::default();
-    let mut services: Vec<Arc<Service>> = Vec::new();
-    let mut included = assertion::check(around, diags);
-    let mut rules: Vec<(&ServiceDoc, usize, Rule)> = Vec::new();
-    for (name, doc) in &parsed.documents.services {
-        let built = service::build(doc, &parsed.documents, around, environment, diags);
-        included.extend(built.included.iter().cloned());
-        let (rule, service) = built.finish(metrics);
-        if let Some(rule) = &rule
-            && let Err(equal) = select.insert(rule, services.len())
-        {
-            let other = services.get(equal).and_then(|service| service.name.clone()).unwrap_or_default();
-            let first = parsed.documents.services.get(&other).map(|doc| doc.rule.path.0.span());
-            let message = format!("`{name}` matches the same requests as `{other}`");
-            let mut diagnostic = Diagnostic::error("policy.equal_match", doc.rule.path.0.span(), message)
-                .with_help("give them different hosts, paths or methods");
-            if let Some(first) = first {
-                diagnostic = diagnostic.with_note(first, "the other one stands here");
+    Set { parsed, environment, metrics }.compile(None, Some(reuse), diags)
+}
+
+/// What is compiled, and for whom.
+#[derive(Clone, Copy)]
+struct Set<'s> {
+    parsed: &'s Parsed,
+    environment: &'s Environment,
+    metrics: Option<&'s Metrics>,
+}
+
+/// A service that has to be compiled.
+struct Todo<'s> {
+    at: usize,
+    name: &'s Text,
+    doc: &'s ServiceDoc,
+    key: ServiceKey,
+}
+
+impl Set<'_> {
+    fn compile(
+        self,
+        given: Option<&Given>,
+        mut reuse: Option<&mut Reuse>,
+        diags: &mut Diagnostics,
+    ) -> Option<Compiled> {
+        let parsed = self.parsed;
+        let (resources, mut outside) = resources::build(parsed, self.environment, given, reuse.as_deref_mut(), diags);
+        let shelves = Shelves::of(self, resources, diags);
+        let by_assertions = assertion::check(self.around(&shelves), diags);
+        let entries = self.services(&shelves, reuse, diags);
+        let mut select = Select::default();
+        let mut included: HashSet<&Text> = by_assertions.iter().collect();
+        let mut services = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            outside.extend(entry.reads.outside.iter().cloned());
+            included.extend(&entry.included);
+            if let Some(rule) = &entry.rule
+                && let Err(equal) = select.insert(rule, services.len())
+            {
+                self.equal_match(&entry.service, services.get(equal), diags);
             }
-            diags.push(diagnostic);
+            services.push(entry.service.clone());
         }
-        rules.extend(rule.map(|rule| (doc, services.len(), rule)));
-        services.push(service);
+        if given.is_none() {
+            self.look_elsewhere(&select, &entries, diags);
+        }
+        let (mut unmatched, by_unmatched) = service::build_unmatched(&parsed.documents, self.around(&shelves), diags);
+        included.extend(&by_unmatched);
+        check_fragments(parsed, &included, diags);
+        unmatched.metrics = self.metrics.map(|metrics| metrics.service(&"none".into()));
+        outside.extend(shelves.resources.outside.take_read());
+        diags.deduplicate();
+        if diags.has_errors() {
+            return None;
+        }
+        let (version, select, unmatched) = (parsed.version.clone(), Arc::new(select), Arc::new(unmatched));
+        let snapshot = Snapshot { version, select, services, unmatched };
+        Some(Compiled { snapshot, outside })
     }
-    let built = rules.into_iter().filter_map(|(doc, index, rule)| {
-        services.get(index).map(|service| elsewhere::Built { doc, rule, service, index })
-    });
-    if given.is_none() {
-        elsewhere::check(parsed, &select, &built.collect::<Vec<_>>(), environment, diags);
+
+    fn around<'a>(&'a self, shelves: &'a Shelves) -> Surroundings<'a> {
+        Surroundings {
+            sources: &self.parsed.sources,
+            resources: &shelves.resources,
+            fragments: &shelves.fragments,
+            catalogue: crate::assertions::CATALOGUE,
+            operators: &shelves.operators,
+            limits: &self.environment.limits,
+        }
     }
-    let (mut unmatched, by_unmatched) = service::build_unmatched(&parsed.documents, around, diags);
-    included.extend(by_unmatched);
-    check_fragments(parsed, &included, diags);
-    unmatched.metrics = metrics.map(|metrics| metrics.service(&"none".into()));
-    diags.deduplicate();
-    if diags.has_errors() {
-        return None;
+
+    /// All services in order of name, compiled where that is needed.
+    fn services(
+        &self,
+        shelves: &Shelves,
+        mut reuse: Option<&mut Reuse>,
+        diags: &mut Diagnostics,
+    ) -> Vec<Arc<ServiceEntry>> {
+        let documents = &self.parsed.documents;
+        let all = shelves.all();
+        let mut entries: Vec<Option<Arc<ServiceEntry>>> = Vec::with_capacity(documents.services.len());
+        let mut todo = Vec::new();
+        for (at, (name, doc)) in documents.services.iter().enumerate() {
+            let key = self.key(doc);
+            let known = reuse.as_ref().and_then(|reuse| reuse.service(name, &key, &all));
+            if known.is_none() {
+                todo.push(Todo { at, name, doc, key });
+            }
+            entries.push(known);
+        }
+        let copies = Mutex::new(shelves.clone());
+        let built = in_parts(&todo, |part| {
+            // Each thread has notes of its own about what was asked for.
+            let shelves = copies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            part.iter().map(|todo| self.build(todo, &shelves)).collect()
+        });
+        for (todo, (mut entry, is_clean)) in todo.into_iter().zip(built) {
+            entry.key = todo.key;
+            let mut entry = Arc::new(entry);
+            if let Some(reuse) = reuse.as_deref_mut().filter(|_| is_clean) {
+                if let Some(entry) = Arc::get_mut(&mut entry) {
+                    entry.stamp = reuse.stamp();
+                }
+                reuse.keep_service(todo.name.clone(), entry.clone());
+            }
+            if let Some(place) = entries.get_mut(todo.at) {
+                *place = Some(entry);
+            }
+        }
+        if let Some(reuse) = reuse {
+            reuse.forget_except(documents);
+            reuse.note_shared(self.parsed);
+        }
+        let entries: Vec<Arc<ServiceEntry>> = entries.into_iter().flatten().collect();
+        for entry in &entries {
+            diags.append(entry.diags.clone());
+        }
+        entries
     }
-    let snapshot = Snapshot { version: parsed.version.clone(), select, services, unmatched: Arc::new(unmatched) };
-    Some(Compiled { snapshot, outside: resources.outside.take_read() })
+
+    fn key(&self, doc: &ServiceDoc) -> ServiceKey {
+        let parsed = self.parsed;
+        let defaults = service::applied(doc, &parsed.documents);
+        let defaults = defaults.map(|doc| (doc.defaults.name.as_str().into(), parsed.stamp(doc.defaults.span.file)));
+        // Names in `without` are looked up among all: what is missing or appears changes what is said.
+        let names = parsed.documents.defaults.keys().filter(|_| doc.without.is_some());
+        let defaults = defaults.chain(names.map(|name| (name.clone(), Stamp::default()))).collect();
+        ServiceKey { file: parsed.stamp(doc.service.span.file), for_all: parsed.for_all.clone(), defaults }
+    }
+
+    /// Compiles one service; says beside it whether it is without errors.
+    fn build(&self, todo: &Todo<'_>, shelves: &Shelves) -> (ServiceEntry, bool) {
+        let mut diags = Diagnostics::new();
+        let around = self.around(shelves);
+        let built = service::build(todo.doc, &self.parsed.documents, around, self.environment, &mut diags);
+        let reads = Reads::take(shelves.all().into_iter(), shelves.resources.outside.take_read());
+        let included = built.included.clone().into();
+        let (rule, service) = built.finish(self.metrics);
+        let is_clean = !diags.has_errors();
+        let (stamp, key) = (Stamp::default(), ServiceKey::default());
+        (ServiceEntry { stamp, key, reads, rule, service, included, diags }, is_clean)
+    }
+
+    /// Warns of requests that one service guards and another lets through.
+    fn look_elsewhere(&self, select: &Select, entries: &[Arc<ServiceEntry>], diags: &mut Diagnostics) {
+        let documents = &self.parsed.documents;
+        let built = entries.iter().enumerate().filter_map(|(index, entry)| {
+            let doc = documents.services.get(entry.service.name.as_ref()?)?;
+            Some(elsewhere::Built { doc, rule: entry.rule.as_ref()?, service: &entry.service, index })
+        });
+        elsewhere::check(self.parsed, select, &built.collect::<Vec<_>>(), self.environment, diags);
+    }
+
+    fn equal_match(&self, service: &Service, other: Option<&Arc<Service>>, diags: &mut Diagnostics) {
+        let path = |service: &Service| {
+            let doc = self.parsed.documents.services.get(service.name.as_ref()?)?;
+            Some((&doc.service.name, doc.rule.path.0.span()))
+        };
+        let (Some((name, span)), Some((other, first))) = (path(service), other.and_then(|other| path(other))) else {
+            return;
+        };
+        let message = format!("`{name}` matches the same requests as `{other}`");
+        let diagnostic = Diagnostic::error("policy.equal_match", span, message)
+            .with_help("give them different hosts, paths or methods")
+            .with_note(first, "the other one stands here");
+        diags.push(diagnostic);
+    }
+}
+
+/// Everything that a service can ask for by name.
+#[derive(Clone)]
+struct Shelves {
+    resources: Resources,
+    fragments: Named<Fragment>,
+    operators: Named<Option<Operator>>,
+}
+
+impl Shelves {
+    /// With the assertions that operators declare; everything wrong with the declarations is reported.
+    fn of(set: Set<'_>, resources: Resources, diags: &mut Diagnostics) -> Shelves {
+        let parsed = set.parsed;
+        let stamp = |fragment: &Fragment| parsed.stamp(fragment.span.file);
+        let fragments = parsed.documents.fragments.iter();
+        let fragments = fragments.map(|(name, fragment)| (name.clone(), fragment.clone(), stamp(fragment))).collect();
+        let mut shelves = Shelves { resources, fragments, operators: Named::default() };
+        let declared = assertion::declare(&parsed.documents, set.around(&shelves), diags);
+        let stamp = |name: &Text| {
+            parsed.documents.assertions.get(name).map(|doc| parsed.stamp(doc.assertion.span.file)).unwrap_or_default()
+        };
+        shelves.operators =
+            declared.into_iter().map(|(name, operator)| (name.clone(), operator, stamp(&name))).collect();
+        shelves
+    }
+
+    /// Always in this order.
+    fn all(&self) -> Vec<&dyn Shelf> {
+        let mut all: Vec<&dyn Shelf> = vec![&self.fragments, &self.operators];
+        all.extend(self.resources.shelves());
+        all
+    }
 }
 
 /// Compiles a service that does nothing but use an assertion, for the assertion's own tests. The error says
@@ -136,34 +307,22 @@ pub fn rehearse(
     used: &Use<'_>,
 ) -> Result<Snapshot, Diagnostics> {
     let mut diags = Diagnostics::new();
-    let resources = resources::build(parsed, environment, Some(given), &mut diags);
-    let none = BTreeMap::new();
-    let around = surroundings(parsed, environment, &resources, &none);
-    let operators = assertion::declare(&parsed.documents, around, &mut diags);
-    let around = Surroundings { operators: &operators, ..around };
-    let Some(service) = assertion::rehearsal(used, around, &mut diags) else { return Err(diags) };
+    let set = Set { parsed, environment, metrics: None };
+    let (resources, _) = resources::build(parsed, environment, Some(given), None, &mut diags);
+    let shelves = Shelves::of(set, resources, &mut diags);
+    let Some(service) = assertion::rehearsal(used, set.around(&shelves), &mut diags) else { return Err(diags) };
     let mut documents = parsed.documents.clone();
-    documents.services = BTreeMap::from([(used.name.into(), service)]);
+    documents.services = BTreeMap::from([(used.name.into(), Arc::new(service))]);
     documents.defaults.clear();
-    let alone = Parsed { sources: parsed.sources.clone(), documents, version: parsed.version.clone() };
+    let (sources, version) = (parsed.sources.clone(), parsed.version.clone());
+    let alone = Parsed { sources, documents, version, ..Parsed::default() };
     // What it takes from the test is never sent over a listener.
     let environment = Environment { clear_listeners: Vec::new(), ..environment.clone() };
     compile(&alone, &environment, Some(given), None, &mut diags).ok_or(diags)
 }
 
-fn surroundings<'a>(
-    parsed: &'a Parsed,
-    environment: &'a Environment,
-    resources: &'a Resources,
-    operators: &'a BTreeMap<Text, Option<Operator>>,
-) -> Surroundings<'a> {
-    let catalogue: &'static [&'static Kind] = crate::assertions::CATALOGUE;
-    let (sources, fragments, limits) = (&parsed.sources, &parsed.documents.fragments, &environment.limits);
-    Surroundings { sources, resources, fragments, catalogue, operators, limits }
-}
-
 /// A fragment that nobody includes is never compiled: say so rather than let it rot.
-fn check_fragments(parsed: &Parsed, included: &[Text], diags: &mut Diagnostics) {
+fn check_fragments(parsed: &Parsed, included: &HashSet<&Text>, diags: &mut Diagnostics) {
     for (name, fragment) in &parsed.documents.fragments {
         if !included.contains(name) {
             let message = format!("no service includes `{name}`: its steps are not checked");

@@ -2,7 +2,10 @@
 //!
 //! A document's first key says what it declares and names it. Names are the only references.
 
+mod merge;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -176,10 +179,10 @@ pub struct ResourceDoc {
 /// All documents of a set of files.
 #[derive(Clone, Debug, Default)]
 pub struct Documents {
-    pub services: BTreeMap<Text, ServiceDoc>,
+    pub services: BTreeMap<Text, Arc<ServiceDoc>>,
     pub fragments: BTreeMap<Text, Fragment>,
-    pub defaults: BTreeMap<Text, DefaultsDoc>,
-    pub assertions: BTreeMap<Text, AssertionDoc>,
+    pub defaults: BTreeMap<Text, Arc<DefaultsDoc>>,
+    pub assertions: BTreeMap<Text, Arc<AssertionDoc>>,
     pub tests: Vec<TestsDoc>,
     pub resources: Vec<ResourceDoc>,
     names: Names,
@@ -221,7 +224,7 @@ impl Documents {
             }
             "defaults" => {
                 if let Some(doc) = read::<DefaultsDoc>(node, None, "a defaults document", diags) {
-                    self.defaults.entry(doc.defaults.name.as_str().into()).or_insert(doc);
+                    self.defaults.entry(doc.defaults.name.as_str().into()).or_insert(Arc::new(doc));
                 }
             }
             "assertion" => self.add_assertion(node, first.value.as_text().unwrap_or_default(), diags),
@@ -239,7 +242,7 @@ impl Documents {
     fn add_service(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {
         match read::<ServiceDoc>(node, None, "a service", diags) {
             Some(doc) => {
-                self.services.entry(name.into()).or_insert(doc);
+                self.services.entry(name.into()).or_insert(Arc::new(doc));
             }
             None => self.broken_services.push(name.into()),
         }
@@ -248,7 +251,7 @@ impl Documents {
     fn add_assertion(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {
         match read::<AssertionDoc>(node, None, "an assertion", diags) {
             Some(doc) => {
-                self.assertions.entry(name.into()).or_insert(doc);
+                self.assertions.entry(name.into()).or_insert(Arc::new(doc));
             }
             None => self.broken_assertions.push(name.into()),
         }
@@ -285,7 +288,7 @@ impl Documents {
 
 /// Names taken so far: one of a kind only once. `tests` documents share the names of services.
 #[derive(Clone, Debug, Default)]
-struct Names(BTreeMap<(String, String), Span>);
+struct Names(BTreeMap<(Text, Text), Span>);
 
 impl Names {
     fn check(&mut self, kind: &str, name: &Node, diags: &mut Diagnostics) {
@@ -304,14 +307,15 @@ impl Names {
         if kind == "tests" {
             return;
         }
-        if let Some(first) = self.0.get(&(kind.to_owned(), text.to_owned())) {
+        let key = (kind.into(), text.into());
+        if let Some(first) = self.0.get(&key) {
             let message = format!("there is already a {kind} called `{text}`");
             let diagnostic = Diagnostic::error("policy.duplicate_name", name.span(), message)
                 .with_note(*first, "the first one stands here")
                 .with_help("rename or remove one of them");
             diags.push(diagnostic);
         } else {
-            self.0.insert((kind.to_owned(), text.to_owned()), name.span());
+            self.0.insert(key, name.span());
         }
     }
 }

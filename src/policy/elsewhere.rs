@@ -27,7 +27,7 @@ const SAMPLE: &str = "x";
 /// A service with its rule.
 pub(super) struct Built<'b> {
     pub doc: &'b ServiceDoc,
-    pub rule: Rule,
+    pub rule: &'b Rule,
     pub service: &'b Service,
     /// Its number in [`Select`].
     pub index: usize,
@@ -56,7 +56,7 @@ pub(super) fn check(
             continue;
         }
         let mut told = BTreeSet::new();
-        for (spelling, host, path) in spellings(&guarded.rule) {
+        for (spelling, host, path) in spellings(guarded.rule) {
             let Some(open) = taker(select, built, environment, guarded, &host, &path) else { continue };
             if open.index == guarded.index || !is_open(open.service) || told.contains(&open.index) {
                 continue;

@@ -3,12 +3,17 @@
 //! Names that begin with `.` are not entered (Kubernetes keeps old versions in `..data`), editors' backup
 //! files are no `.yaml`, and a symbolic link may not lead out of its folder.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::source::{Diagnostic, Diagnostics, Sources, Span};
+use crate::compile::outside::FileState;
+use crate::source::{Diagnostic, Diagnostics, Span};
 
 /// Files of one set, at most.
 pub const FILES_MAX: usize = 100_000;
@@ -17,7 +22,12 @@ const FOLDER_DEPTH_MAX: usize = 32;
 /// Suffixes of policy files, and of the scripts that stand beside them.
 const SUFFIXES: [&str; 3] = ["yaml", "yml", SCRIPT_SUFFIX];
 /// Files of this suffix are code for `script` steps and hold no documents.
-pub const SCRIPT_SUFFIX: &str = "rhai";
+const SCRIPT_SUFFIX: &str = "rhai";
+
+/// Whether a file holds code for `script` steps and no documents.
+pub fn is_script(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == SCRIPT_SUFFIX)
+}
 
 /// A folder whose files belong to the set.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,20 +38,31 @@ pub struct Folder {
 }
 
 /// One file as it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PolicyFile {
     /// As it is shown to people.
     pub name: Arc<str>,
-    pub path: PathBuf,
-    pub bytes: Vec<u8>,
+    pub path: Arc<Path>,
+    pub bytes: Bytes,
+    /// SHA-256 of the contents.
+    pub digest: [u8; 32],
+    /// How it was before it was read; `None` where that does not tell whether it has changed.
+    state: Option<FileState>,
 }
 
 impl PolicyFile {
     /// A file, shown to people by its path.
-    pub fn new(path: PathBuf, bytes: Vec<u8>) -> PolicyFile {
-        let name = path.to_string_lossy().into_owned();
+    pub fn new(path: &Path, bytes: impl Into<Bytes>) -> PolicyFile {
+        let (name, bytes) = (path.to_string_lossy(), bytes.into());
+        let digest = Sha256::digest(&bytes).into();
         let name = name.strip_prefix("./").unwrap_or(&name).into();
-        PolicyFile { name, path, bytes }
+        PolicyFile { name, path: path.into(), bytes, digest, state: None }
+    }
+}
+
+impl fmt::Debug for PolicyFile {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({} bytes)", self.name, self.bytes.len())
     }
 }
 
@@ -51,53 +72,65 @@ pub struct Files {
     pub list: Vec<PolicyFile>,
     /// What could not be read: message and cure.
     pub problems: Vec<(String, String)>,
+    /// What the folders held just before it was read.
+    pub listing: Listing,
 }
 
 /// A listing that tells whether anything changed, without reading contents.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Listing(Vec<(PathBuf, u64, Option<std::time::SystemTime>, u64)>);
+pub struct Listing(Vec<(PathBuf, Option<FileState>)>);
+
+/// A file that was found in a folder.
+struct Found {
+    top: PathBuf,
+    path: PathBuf,
+    /// Absent where it cannot be looked at: reading it says why.
+    state: Option<FileState>,
+}
 
 impl Files {
     /// Reads all files of the folders.
     pub fn read(folders: &[Folder]) -> Files {
+        Files::read_again(folders, &Files::default())
+    }
+
+    /// The same, where files that have not changed since an earlier time are taken from there.
+    pub fn read_again(folders: &[Folder], before: &Files) -> Files {
         let mut files = Files::default();
-        for (root, path) in files.find(folders) {
-            match std::fs::read(&path) {
-                Ok(bytes) => files.list.push(PolicyFile::new(path, bytes)),
+        let begun = SystemTime::now();
+        let known: HashMap<&Path, &PolicyFile> = before.list.iter().map(|file| (&*file.path, file)).collect();
+        let found = files.find(folders);
+        for Found { top, path, state } in &found {
+            let same = known.get(&**path).filter(|known| known.state.is_some() && known.state == *state);
+            if let Some(same) = same {
+                files.list.push(PolicyFile::clone(same));
+                continue;
+            }
+            match std::fs::read(path) {
+                Ok(bytes) => {
+                    let state = state.filter(|state| state.is_settled(begun));
+                    files.list.push(PolicyFile { state, ..PolicyFile::new(path, bytes) });
+                }
                 Err(error) => {
-                    let cure = format!("make it readable for the gateway's user, or take it out of {}", root.display());
+                    let cure = format!("make it readable for the gateway's user, or take it out of {}", top.display());
                     files.problems.push((format!("{}: cannot be read: {error}", path.display()), cure));
                 }
             }
         }
+        files.listing = listing(found, &files.problems);
         files
     }
 
     /// A set of one file that stands in memory, such as a tested example.
     pub fn of_text(name: &str, text: &str) -> Files {
-        let file = PolicyFile { name: name.into(), path: name.into(), bytes: text.as_bytes().to_vec() };
-        Files { list: vec![file], problems: Vec::new() }
+        Files { list: vec![PolicyFile::new(Path::new(name), text.as_bytes().to_vec())], ..Files::default() }
     }
 
     /// What the folders hold now, to see whether something changed and whether it has settled.
     pub fn listing(folders: &[Folder]) -> Listing {
         let mut files = Files::default();
         let found = files.find(folders);
-        let mut listing: Vec<_> = found
-            .into_iter()
-            .map(|(_, path)| match std::fs::metadata(&path) {
-                Ok(meta) => {
-                    #[cfg(unix)]
-                    let inode = std::os::unix::fs::MetadataExt::ino(&meta);
-                    #[cfg(not(unix))]
-                    let inode = 0;
-                    (path, meta.len(), meta.modified().ok(), inode)
-                }
-                Err(_) => (path, 0, None, 0),
-            })
-            .collect();
-        listing.extend(files.problems.into_iter().map(|(problem, _)| (PathBuf::from(problem), 0, None, 0)));
-        Listing(listing)
+        listing(found, &files.problems)
     }
 
     /// Hash of all names and contents, 16 hex digits.
@@ -106,13 +139,12 @@ impl Files {
         for file in &self.list {
             hasher.update((file.name.len() as u64).to_le_bytes());
             hasher.update(file.name.as_bytes());
-            hasher.update((file.bytes.len() as u64).to_le_bytes());
-            hasher.update(&file.bytes);
+            hasher.update(file.digest);
         }
         data_encoding::HEXLOWER.encode(hasher.finalize().get(..8).unwrap_or_default())
     }
 
-    fn find(&mut self, folders: &[Folder]) -> Vec<(PathBuf, PathBuf)> {
+    fn find(&mut self, folders: &[Folder]) -> Vec<Found> {
         let mut found = Vec::new();
         for folder in folders {
             if !folder.path.is_dir() {
@@ -125,11 +157,11 @@ impl Files {
             let root = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
             self.walk(&folder.path, &folder.path, &root, 0, &mut found);
         }
-        found.sort();
+        found.sort_by(|one, other| (&one.top, &one.path).cmp(&(&other.top, &other.path)));
         found
     }
 
-    fn walk(&mut self, top: &Path, folder: &Path, root: &Path, depth: usize, found: &mut Vec<(PathBuf, PathBuf)>) {
+    fn walk(&mut self, top: &Path, folder: &Path, root: &Path, depth: usize, found: &mut Vec<Found>) {
         if depth > FOLDER_DEPTH_MAX || found.len() > FILES_MAX {
             let cure = format!("at most {FOLDER_DEPTH_MAX} folders below each other and {FILES_MAX} files are read");
             self.problems.push((format!("{}: too many folders or files", folder.display()), cure));
@@ -144,46 +176,54 @@ impl Files {
             }
         };
         for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
+            let kind = entry.file_type().ok();
+            let is_link = kind.is_none_or(|kind| kind.is_symlink());
+            let is_folder = if is_link { path.is_dir() } else { kind.is_some_and(|kind| kind.is_dir()) };
             let wanted = path.extension().and_then(|end| end.to_str()).is_some_and(|end| SUFFIXES.contains(&end));
-            let is_folder = path.is_dir();
-            if !wanted && !is_folder {
+            // Only a link can lead out of a folder that was found within.
+            if !(wanted || is_folder) || (is_link && !self.is_within(top, &path, root)) {
                 continue;
             }
-            // A link out of the folder could pull any file of the machine into a message.
-            match path.canonicalize() {
-                Ok(real) if real.starts_with(root) => {}
-                Ok(real) => {
-                    let cure = format!("copy the file into {}, or link below it", top.display());
-                    self.problems.push((
-                        format!("{}: the link leads out of the folder to {}", path.display(), real.display()),
-                        cure,
-                    ));
-                    continue;
-                }
-                Err(error) => {
-                    let cure = "remove the link or mend it".to_owned();
-                    self.problems.push((format!("{}: cannot be followed: {error}", path.display()), cure));
-                    continue;
-                }
-            }
-            match is_folder {
-                true => self.walk(top, &path, root, depth + 1, found),
-                false => found.push((top.to_owned(), path)),
+            if is_folder {
+                self.walk(top, &path, root, depth + 1, found);
+            } else {
+                let state = std::fs::metadata(&path).ok().map(|meta| FileState::of(&meta));
+                found.push(Found { top: top.to_owned(), path, state });
             }
         }
     }
+
+    /// A link out of the folder could pull any file of the machine into a message.
+    fn is_within(&mut self, top: &Path, path: &Path, root: &Path) -> bool {
+        let (problem, cure) = match path.canonicalize() {
+            Ok(real) if real.starts_with(root) => return true,
+            Ok(real) => (
+                format!("{}: the link leads out of the folder to {}", path.display(), real.display()),
+                format!("copy the file into {}, or link below it", top.display()),
+            ),
+            Err(error) => {
+                (format!("{}: cannot be followed: {error}", path.display()), "remove the link or mend it".to_owned())
+            }
+        };
+        self.problems.push((problem, cure));
+        false
+    }
 }
 
-/// Adds the files to the sources of a load; what is no UTF-8 is reported there.
-pub fn add_to(files: &Files, sources: &mut Sources, diags: &mut Diagnostics) -> Vec<crate::source::FileId> {
+fn listing(found: Vec<Found>, problems: &[(String, String)]) -> Listing {
+    let problems = problems.iter().map(|(problem, _)| (PathBuf::from(problem), None));
+    Listing(found.into_iter().map(|found| (found.path, found.state)).chain(problems).collect())
+}
+
+/// What could not be read.
+pub fn report(files: &Files, diags: &mut Diagnostics) {
     for (problem, cure) in &files.problems {
         diags.push(Diagnostic::error("policy.unreadable", Span::NOWHERE, problem.clone()).with_help(cure.clone()));
     }
-    files.list.iter().filter_map(|file| sources.add_bytes(file.name.clone(), &file.bytes, diags)).collect()
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ pub mod users;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::compile::Compile;
 use crate::compile::context::Surroundings;
-use crate::compile::outside::{Kept, Outside};
+use crate::compile::named::{Named, Reads};
+use crate::compile::outside::{Kept, Outside, OutsideFile};
 use crate::compile::resources::Resources;
 use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};
+use crate::policy::reuse::{ResourceEntry, Reuse, fingerprint};
 use crate::source::{Diagnostics, Literal, Name, Node};
 
 /// A kind of resource document.
@@ -111,37 +114,77 @@ impl Build<'_> {
     }
 }
 
-/// Builds all resources, kind by kind. A broken one is reported and stands as declared.
-pub fn build(parsed: &Parsed, environment: &Environment, given: Option<&Given>, diags: &mut Diagnostics) -> Resources {
+/// The process's values, with those that a test gives in their place.
+fn values(environment: &Environment, given: Option<&Given>) -> Values {
     let mut values = environment.values.clone();
     for (name, value) in given.iter().flat_map(|given| &given.env) {
         values.env.insert(name.as_str().into(), value.as_str().into());
         values.env_listed.push(name.as_str().into());
     }
-    let mut resources = Resources {
-        env: values.env.clone(),
-        env_listed: values.env_listed.clone(),
+    values
+}
+
+fn empty(values: &Values) -> Resources {
+    Resources {
+        env: Arc::new(values.env.clone()),
+        env_listed: values.env_listed.clone().into(),
         outside: Outside::new(values.base.clone(), values.kept.clone()),
         ..Resources::default()
-    };
-    let fragments = BTreeMap::new();
+    }
+}
+
+/// The environment alone, without any resource.
+pub(super) fn environment(environment: &Environment, given: Option<&Given>) -> Resources {
+    empty(&values(environment, given))
+}
+
+/// Builds all resources, kind by kind, each only where an earlier one cannot be used again. A broken one is
+/// reported and stands as declared. Beside them stand the files of the machine that went into them.
+pub(super) fn build(
+    parsed: &Parsed,
+    environment: &Environment,
+    given: Option<&Given>,
+    mut reuse: Option<&mut Reuse>,
+    diags: &mut Diagnostics,
+) -> (Resources, Vec<OutsideFile>) {
+    let values = values(environment, given);
+    let mut resources = empty(&values);
+    let (fragments, operators) = (Named::default(), Named::default());
+    let mut outside = Vec::new();
     for kind in KINDS {
         for doc in parsed.documents.resources.iter().filter(|doc| doc.kind.word == kind.word) {
-            let known = Resources { outside: resources.outside.afresh(), ..Resources::clone(&resources) };
+            let key = (kind.word, Text::from(doc.name.name.as_str()));
+            let file = parsed.stamp(doc.name.span.file);
+            let known = reuse.as_ref().and_then(|reuse| reuse.resource(&key, file, &doc.node, &resources.shelves()));
+            if let Some(known) = known {
+                outside.extend(known.reads.outside.iter().cloned());
+                resources.absorb(&known.made, known.stamp);
+                continue;
+            }
             let around = Surroundings {
                 sources: &parsed.sources,
-                resources: &known,
+                resources: &resources,
                 fragments: &fragments,
                 catalogue: &[],
-                operators: &BTreeMap::new(),
+                operators: &operators,
                 limits: &environment.limits,
             };
-            let mut build = Build { around, values: &values, given, diags };
-            (kind.build)(&doc.name, &doc.node, &mut build, &mut resources);
-            resources.outside.add_read(known.outside.take_read());
+            let (mut made, mut said) = (Resources::default(), Diagnostics::new());
+            let mut build = Build { around, values: &values, given, diags: &mut said };
+            (kind.build)(&doc.name, &doc.node, &mut build, &mut made);
+            let reads = Reads::take(resources.shelves().into_iter(), resources.outside.take_read());
+            outside.extend(reads.outside.iter().cloned());
+            let stamp = reuse.as_mut().map(|reuse| reuse.stamp()).unwrap_or_default();
+            resources.absorb(&made, stamp);
+            let is_clean = said.is_empty();
+            diags.append(said);
+            if let (true, Some(reuse)) = (is_clean, &mut reuse) {
+                let fingerprint = fingerprint(&doc.node);
+                reuse.keep_resource(key, ResourceEntry { file, fingerprint, reads, made, stamp });
+            }
         }
     }
-    resources
+    (resources, outside)
 }
 
 #[cfg(test)]

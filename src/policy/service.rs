@@ -85,13 +85,31 @@ pub fn build(
     BuiltService { rule, service, included: cx.included }
 }
 
+/// A service with its match rule and no steps.
+pub fn outline(
+    doc: &ServiceDoc,
+    around: Surroundings<'_>,
+    environment: &Environment,
+    diags: &mut Diagnostics,
+) -> BuiltService {
+    let rule = rule(doc, around, &environment.listeners, diags);
+    let service = Service {
+        name: Some(doc.service.name.as_str().into()),
+        file: around.sources.name(doc.service.span.file).into(),
+        rule: rule.as_ref().map(|rule| rule.to_string().into()),
+        ..Service::default()
+    };
+    BuiltService { rule, service, included: Vec::new() }
+}
+
 /// What happens to requests that no service wants: the tails of the defaults for all services.
 pub fn build_unmatched(
     documents: &Documents,
     around: Surroundings<'_>,
     diags: &mut Diagnostics,
 ) -> (Service, Vec<Text>) {
-    let all: Vec<&DefaultsDoc> = documents.defaults.values().filter(|defaults| applies(defaults, None)).collect();
+    let all = documents.defaults.values().map(AsRef::as_ref).filter(|defaults| applies(defaults, None));
+    let all: Vec<&DefaultsDoc> = all.collect();
     let mut cx = Compile::new(around, diags, "".into(), Vec::new());
     let named = |of: fn(&DefaultsDoc) -> Option<&Node>| {
         all.iter().map(move |defaults| (Some(defaults.defaults.name.as_str()), of(defaults))).collect::<Vec<_>>()
@@ -174,10 +192,17 @@ fn defaults_of<'d>(doc: &ServiceDoc, documents: &'d Documents, diags: &mut Diagn
             diags.push(Diagnostic::error("policy.unknown_name", name.span, message).with_help(help));
         }
     }
-    let wanted = |defaults: &&DefaultsDoc| {
-        applies(defaults, Some(&doc.service.name)) && !without.iter().any(|name| name.name == defaults.defaults.name)
-    };
-    documents.defaults.values().filter(wanted).collect()
+    applied(doc, documents).collect()
+}
+
+/// Defaults that hold for a service; a name in `without` that nothing has is not reported here.
+pub fn applied<'d>(doc: &ServiceDoc, documents: &'d Documents) -> impl Iterator<Item = &'d DefaultsDoc> {
+    let opted_out = |name: &str| doc.without.iter().flat_map(|names| names.iter()).any(|without| without.name == name);
+    documents
+        .defaults
+        .values()
+        .map(AsRef::as_ref)
+        .filter(move |defaults| applies(defaults, Some(&doc.service.name)) && !opted_out(&defaults.defaults.name))
 }
 
 /// Whether defaults hold for a service; `None` asks whether they hold for all.

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use self::access::check_access;
-pub use self::case::{Case, case_schema, collect};
+pub use self::case::{Case, case_schema, collect, collect_for};
 pub use self::coverage::{Coverage, FileCoverage, Touched, Untested};
 pub use self::judge::TraceLine;
 pub use self::mutate::{Mutation, Survivor, mutate};

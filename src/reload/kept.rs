@@ -5,7 +5,7 @@
 //! that is damaged, of another format or of other folders is not used, and the log says why.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -176,7 +176,7 @@ impl Shelf {
             let folder = self.folders.get(part.folder).ok_or_else(damaged)?;
             let path = folder.path.join(part.name);
             match part.is_policy {
-                true => kept.files.list.push(PolicyFile::new(path, part.bytes.to_vec())),
+                true => kept.files.list.push(PolicyFile::new(&path, part.bytes.to_vec())),
                 false => drop(outside.insert(normal(&path), Bytes::copy_from_slice(part.bytes))),
             }
         }
@@ -196,8 +196,9 @@ fn parts<'f>(files: &'f Files, outside: &'f [OutsideFile]) -> Result<Vec<Whole<'
     let mut parts: Vec<Whole<'f>> =
         files.list.iter().map(|file| (normal(&file.path), (&*file.bytes).into(), true)).collect();
     let named = outside.iter().filter(|file| !file.is_secret && file.digest.is_some());
+    let mut seen: HashSet<PathBuf> = parts.iter().map(|(path, ..)| path.clone()).collect();
     for file in named {
-        if parts.iter().any(|(path, ..)| *path == file.path) {
+        if !seen.insert(file.path.clone()) {
             continue;
         }
         let bytes = std::fs::read(&file.path).map_err(|error| format!("{}: {error}", file.path.display()))?;
@@ -255,7 +256,7 @@ mod tests {
 
     fn outside(path: &Path, bytes: &[u8], is_secret: bool) -> OutsideFile {
         std::fs::write(path, bytes).unwrap();
-        OutsideFile { path: normal(path), digest: Some(Sha256::digest(bytes).into()), is_secret }
+        OutsideFile { path: normal(path), digest: Some(Sha256::digest(bytes).into()), is_secret, state: None }
     }
 
     #[test]

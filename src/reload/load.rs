@@ -9,16 +9,15 @@ use serde_json::Value as Json;
 use crate::audit::metrics::Metrics;
 use crate::compile::outside::OutsideFile;
 use crate::engine::snapshot::Snapshot;
-use crate::policy::build::{Environment, Parsed, compile_set, parse_files};
-use crate::policy::files::{Files, Listing};
+use crate::policy::build::{Environment, Parsed, compile_again, parse_again};
+use crate::policy::files::Files;
+use crate::policy::reuse::Reuse;
 use crate::policy::testing::{self, Case, Options};
 use crate::source::{Diagnostic, Diagnostics, Sources, render, to_json};
 
 /// A set of files that may serve.
 pub struct Set {
     pub snapshot: Arc<Snapshot>,
-    /// What the folders held when it was read.
-    pub listing: Listing,
     pub documents: Vec<Document>,
     /// Names of its files.
     pub files: BTreeSet<String>,
@@ -71,22 +70,40 @@ impl Set {
     }
 }
 
-/// Parses, checks and compiles a set of files, and runs its own tests where a time is given for them. All
-/// that is wrong with it is reported.
+/// What happens to the tests of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tests {
+    /// They run, for so long at most.
+    Run(Duration),
+    /// They are only read.
+    Skip,
+    /// They have passed before.
+    Passed,
+}
+
+/// Parses, checks and compiles what has changed in a set of files, and runs the tests of it. All that is
+/// wrong with the set is reported.
 pub fn load(
     files: &Files,
-    listing: Listing,
     environment: &Environment,
     metrics: Option<&Metrics>,
-    tests: Option<Duration>,
+    tests: Tests,
+    reuse: &mut Reuse,
 ) -> Result<Set, Box<Refused>> {
     let mut diags = Diagnostics::new();
-    let parsed = parse_files(files, &mut diags);
-    let compiled = compile_set(&parsed, environment, None, metrics, &mut diags);
-    let cases = testing::collect(&parsed, &mut diags);
+    let parsed = parse_again(files, reuse, &mut diags);
+    let compiled = compile_again(&parsed, environment, metrics, reuse, &mut diags);
+    let untested = reuse.untested(&parsed, tests != Tests::Skip);
+    let mut said = Diagnostics::new();
+    let cases = testing::collect_for(&parsed, |suite| untested.contains(suite), &mut said);
+    let is_clean = said.is_empty();
+    diags.append(said);
     diags.deduplicate();
-    if let (Some(budget), false) = (tests, diags.has_errors()) {
+    if let (Tests::Run(budget), false) = (tests, diags.has_errors()) {
         run_tests(&parsed, environment, &cases, budget, &mut diags);
+    }
+    if is_clean && !diags.has_errors() {
+        reuse.passed(&parsed, untested.iter(), tests != Tests::Skip);
     }
     let Some(compiled) = compiled.filter(|_| !diags.has_errors()) else {
         return Err(Box::new(Refused::new(parsed.sources, diags)));
@@ -94,7 +111,6 @@ pub fn load(
     Ok(Set {
         snapshot: Arc::new(compiled.snapshot),
         outside: compiled.outside,
-        listing,
         documents: documents(&parsed),
         files: files.list.iter().map(|file| file.name.to_string()).collect(),
         warnings: render(&parsed.sources, &diags, false),

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::kept::{Kept, Shelf};
-use super::load::{Refused, Set, load};
+use super::load::{Refused, Set, Tests, load};
 use super::status::Status;
 use crate::audit::metrics::Metrics;
 use crate::config::Config;
 use crate::policy::build::Environment;
 use crate::policy::files::Files;
+use crate::policy::reuse::Reuse;
 
 /// The set that a process begins with.
 pub struct First {
@@ -20,14 +21,11 @@ pub struct First {
     pub(super) files: Arc<Files>,
     /// Why they do not serve, where the last good set does instead.
     pub(super) refused: Option<Box<Refused>>,
+    /// For the next load.
+    pub(super) reuse: Reuse,
 }
 
 impl First {
-    /// A process that serves its files.
-    pub fn of(set: Set, files: Arc<Files>) -> First {
-        First { set, files, refused: None }
-    }
-
     /// How the process has started.
     pub fn status(&self, at: Timestamp) -> Status {
         match &self.refused {
@@ -41,7 +39,7 @@ impl First {
 /// serve, and why nothing else does.
 pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>, String)> {
     let folders = config.folders();
-    let (listing, files) = (Files::listing(&folders), Arc::new(Files::read(&folders)));
+    let files = Arc::new(Files::read(&folders));
     let environment = config.environment();
     let shelf = Shelf::of(config);
     let kept = shelf.read();
@@ -51,13 +49,18 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
     let is_tested = known.as_ref().is_some_and(|known| {
         known.version == files.version() && known.tested_in.as_deref() == Some(tested_in.as_str())
     });
-    let tests = (config.tests.on_reload && !is_tested).then_some(config.tests.budget);
-    let refused = match load(&files, listing.clone(), &environment, Some(metrics), tests) {
+    let tests = match config.tests.on_reload {
+        true if is_tested => Tests::Passed,
+        true => Tests::Run(config.tests.budget),
+        false => Tests::Skip,
+    };
+    let mut reuse = Reuse::default();
+    let refused = match load(&files, &environment, Some(metrics), tests, &mut reuse) {
         Ok(set) => {
             if let Err(why) = kept {
                 tracing::warn!(why, "the last good set cannot be used; a new one is kept");
             }
-            return Ok(First::of(set, files));
+            return Ok(First { set, files, refused: None, reuse });
         }
         Err(refused) => refused,
     };
@@ -75,7 +78,7 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
                 diagnostics = refused.text,
                 "the files do not load: the last good set serves"
             );
-            Ok(First { set: Set { listing, ..set }, files, refused: Some(refused) })
+            Ok(First { set, files, refused: Some(refused), reuse })
         }
         Err(mistakes) => {
             Err((refused, format!("the last good set does not load with this configuration:\n{}", mistakes.text)))
@@ -85,7 +88,7 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
 
 fn load_kept(kept: &Kept, mut environment: Environment, metrics: &Metrics) -> Result<Set, Box<Refused>> {
     environment.values.kept = kept.outside.clone();
-    load(&kept.files, Default::default(), &environment, Some(metrics), None)
+    load(&kept.files, &environment, Some(metrics), Tests::Skip, &mut Reuse::default())
 }
 
 /// What else decides whether tests pass: gateway.yaml and the variables that policies may read.

@@ -1,6 +1,6 @@
 //! A mistake in a file, and the list of all mistakes of a load.
 
-use super::Span;
+use super::{Sources, Span};
 
 /// Diagnostics beyond this many are counted but not kept.
 pub const DIAGNOSTICS_MAX: usize = 1000;
@@ -171,6 +171,14 @@ impl Diagnostics {
     /// How many were counted but not kept.
     pub fn dropped(&self) -> usize {
         self.errors + self.warnings - self.kept.len()
+    }
+
+    /// The kept ones as [`Diagnostics::iter`] gives them, files in the order of these sources.
+    pub(super) fn in_order(&self, sources: &Sources) -> impl Iterator<Item = &Diagnostic> {
+        let mut sorted: Vec<&Diagnostic> = self.kept.iter().collect();
+        let rank = |d: &Diagnostic| d.span.map(|span| (sources.rank(span.file), span));
+        sorted.sort_by_key(|d| (d.span.is_none(), rank(d), d.severity));
+        sorted.into_iter()
     }
 
     /// The kept ones by file (in the order in which files were added) and position; those without a

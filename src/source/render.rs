@@ -19,7 +19,7 @@ pub fn render(sources: &Sources, diags: &Diagnostics, color: bool) -> String {
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut text = String::new();
-    for diagnostic in diags.iter() {
+    for diagnostic in diags.in_order(sources) {
         text.push_str(&renderer.render(&[group(sources, diagnostic)]));
         text.push_str("\n\n");
     }
@@ -32,7 +32,7 @@ pub fn render(sources: &Sources, diags: &Diagnostics, color: bool) -> String {
 /// null without a position), `code`, `severity`, `message`, `label`, `help`, `notes`.
 pub fn to_json(sources: &Sources, diags: &Diagnostics) -> serde_json::Value {
     diags
-        .iter()
+        .in_order(sources)
         .map(|diagnostic| {
             let start = diagnostic.span.map(|span| sources.place(span));
             let end = diagnostic.span.map(|span| sources.end_place(span));

@@ -2,6 +2,7 @@
 //! long and the short form, and what may stand beside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -16,7 +17,7 @@ use crate::policy::document::AssertionDoc;
 const BROKEN: u16 = 500;
 
 /// Operators' own assertions by name.
-pub(super) type Own = BTreeMap<Text, AssertionDoc>;
+pub(super) type Own = BTreeMap<Text, Arc<AssertionDoc>>;
 
 /// Puts `steps` and all it needs among the definitions.
 pub(super) fn define(own: &Own, definitions: &mut Definitions) {

@@ -140,12 +140,17 @@ struct GroupDoc {
 
 /// Collects all cases of a set of files; everything wrong with them is reported.
 pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
+    collect_for(parsed, |_| true, diags)
+}
+
+/// The same, only for some services and assertions.
+pub fn collect_for(parsed: &Parsed, wanted: impl Fn(&Shared) -> bool, diags: &mut Diagnostics) -> Vec<Case> {
     let mut cases = Vec::new();
     let documents = &parsed.documents;
     let services = documents.services.iter().map(|(name, doc)| (name, Tested::Service(doc), &doc.tests));
     let assertions = documents.assertions.iter().map(|(name, doc)| (name, Tested::Assertion(doc), &doc.tests));
     for (name, tested, tests) in services.chain(assertions) {
-        let Some(tests) = tests else { continue };
+        let Some(tests) = tests.as_ref().filter(|_| wanted(name)) else { continue };
         let suite = Suite { name, tested, parsed };
         if tests.as_list().is_some() {
             suite.cases(None, tests, &mut cases, diags);
@@ -159,6 +164,7 @@ pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
         let service = documents.services.get_key_value(name).map(|(name, doc)| (name, Tested::Service(doc)));
         let assertion = || documents.assertions.get_key_value(name).map(|(name, doc)| (name, Tested::Assertion(doc)));
         match service.or_else(assertion) {
+            Some((name, _)) if !wanted(name) => {}
             Some((name, tested)) => {
                 Suite { name, tested, parsed }.cases(tests.given.as_ref(), &tests.cases, &mut cases, diags);
             }
@@ -452,7 +458,7 @@ impl Timing {
 pub(super) fn usual(service: &ServiceDoc, environment: &Environment, world: &World) -> Usual {
     let mut env: BTreeMap<Shared, Shared> = environment.values.env.clone();
     env.extend(world.resources.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())));
-    let resources = Resources { env, ..Resources::default() };
+    let resources = Resources { env: env.into(), ..Resources::default() };
     let text = |literal: &Literal| {
         resolve_env(&literal.0, &resources).map_or_else(|_| String::new(), |text| text.into_owned())
     };

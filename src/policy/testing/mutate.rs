@@ -311,9 +311,9 @@ impl Mutant {
     fn apply(&self, documents: &mut Documents) -> Option<()> {
         let list = match &self.place {
             Place::Fragment(name) => Some(&mut documents.fragments.get_mut(name)?.steps),
-            Place::Assertion(name) => Some(&mut documents.assertions.get_mut(name)?.policy),
+            Place::Assertion(name) => Some(&mut Arc::make_mut(documents.assertions.get_mut(name)?).policy),
             Place::Service(name, part) => {
-                let doc = documents.services.get_mut(name)?;
+                let doc = Arc::make_mut(documents.services.get_mut(name)?);
                 match part {
                     Part::Main => Some(&mut doc.policy),
                     Part::OnFault => doc.on_fault.as_mut(),
@@ -321,7 +321,7 @@ impl Mutant {
                 }
             }
             Place::Defaults(name, part) => {
-                let doc = documents.defaults.get_mut(name)?;
+                let doc = Arc::make_mut(documents.defaults.get_mut(name)?);
                 match part {
                     Part::Main => doc.before.as_mut(),
                     Part::OnFault => doc.on_fault.as_mut(),

@@ -1,5 +1,6 @@
 //! What came of a run, for people and for programs.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Report {
     pub skipped: usize,
     /// In the order in which they ran.
     pub suites: Vec<SuiteReport>,
+    /// Where each of them stands.
+    places: HashMap<Text, usize>,
     pub took: Duration,
     /// What became of the steps.
     pub touched: Touched,
@@ -81,13 +84,14 @@ impl Report {
     }
 
     pub(super) fn add(&mut self, case: &Case, sources: &Sources, result: CaseResult) {
-        let same = |suite: &SuiteReport| suite.name == case.suite;
-        if !self.suites.iter().any(same) {
+        let next = self.suites.len();
+        let at = *self.places.entry(case.suite.clone()).or_insert(next);
+        if at == next {
             let file = sources.name(case.span.file).to_owned();
             let name = case.suite.clone();
             self.suites.push(SuiteReport { name, file, passed: 0, failed: 0, skipped: 0 });
         }
-        let Some(suite) = self.suites.iter_mut().find(|suite| same(suite)) else { return };
+        let Some(suite) = self.suites.get_mut(at) else { return };
         match result {
             CaseResult::Passed => {
                 self.passed += 1;

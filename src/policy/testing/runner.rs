@@ -30,7 +30,7 @@ use crate::engine::worker::{Records, Shared, Transport, Worker};
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::{Guessing, Throttle};
 use crate::policy::assertion::Use;
-use crate::policy::build::{Environment, Parsed, compile, rehearse};
+use crate::policy::build::{Environment, Outline, Parsed, SomeServices, rehearse};
 use crate::policy::resources::Given;
 use crate::policy::testing::case::{Case, TestExchange, usual};
 use crate::policy::testing::coverage::Touched;
@@ -40,7 +40,7 @@ use crate::policy::testing::seen::{Answered, Seen};
 use crate::policy::testing::text::Bench;
 use crate::policy::testing::transport::StandIns;
 use crate::server::check_head;
-use crate::source::{Diagnostics, Severity, Span};
+use crate::source::{Diagnostics, Node, Severity, Span};
 
 /// Threads that check passwords; the hashes of tests cost next to nothing.
 const HASH_THREADS: usize = 1;
@@ -50,19 +50,40 @@ const HASH_QUEUE_MAX: usize = 16;
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a set is compiled with: what is given and, for a tested assertion, its name and the text of its inputs.
-type Key = (Given, Option<(Text, String)>);
+type Key = (Given, Text, String);
 
 /// What the cases of one run share.
 pub(super) struct Runner<'p> {
     parsed: &'p Parsed,
     environment: &'p Environment,
-    /// Compiled once per `given` that differs; the error is a text for people.
-    snapshots: Vec<(Key, Result<Arc<Snapshot>, String>)>,
+    /// The rules of all services, once per environment that differs; the error is a text for people.
+    outlines: Vec<(BTreeMap<String, String>, Known<Rc<Outline>>)>,
+    /// The services that the cases needed, compiled once per `given` that differs.
+    sets: Vec<(Given, Known<GivenSet<'p>>)>,
+    /// Assertions in use, once per `given` and inputs that differ.
+    rehearsals: Vec<(Key, Known<Arc<Snapshot>>)>,
     /// What became of the steps so far.
     pub touched: Touched,
     hashes: HashPool,
     wheel: Wheel,
     runtime: LocalRuntime,
+}
+
+/// What was compiled, or why it does not load.
+type Known<T> = Result<T, String>;
+
+/// Services compiled with what cases give.
+struct GivenSet<'p> {
+    outline: Rc<Outline>,
+    services: SomeServices<'p>,
+}
+
+/// How a case went.
+enum Ran {
+    Passed,
+    Failed(Box<Problem>),
+    /// A request came to a service, here with its place, that is not compiled yet.
+    Reached(usize),
 }
 
 /// The state that the exchanges of one case share.
@@ -74,6 +95,8 @@ struct Stage<'c> {
     stand_ins: Rc<StandIns>,
     captured: BTreeMap<String, Value>,
     random: Random,
+    /// Places of the services that answered last.
+    services: Vec<usize>,
 }
 
 impl<'p> Runner<'p> {
@@ -82,7 +105,9 @@ impl<'p> Runner<'p> {
         Ok(Runner {
             parsed,
             environment,
-            snapshots: Vec::new(),
+            outlines: Vec::new(),
+            sets: Vec::new(),
+            rehearsals: Vec::new(),
             touched: Touched::default(),
             hashes: HashPool::new(HASH_THREADS, HASH_QUEUE_MAX)?,
             wheel: Wheel::new(),
@@ -92,16 +117,32 @@ impl<'p> Runner<'p> {
 
     /// Runs one case; what is wrong is returned, nothing for a case that passed.
     pub fn run(&mut self, case: &Case) -> Option<Problem> {
-        let snapshot = match self.snapshot(case) {
-            Ok(snapshot) => snapshot,
-            Err(why) => return Some(Problem::of_case(case.span, "the files load with `given`", why)),
-        };
-        self.run_on(case, snapshot)
+        let mut reached = None;
+        loop {
+            let snapshot = match self.snapshot(case, reached) {
+                Ok(snapshot) => snapshot,
+                Err(why) => return Some(Problem::of_case(case.span, "the files load with `given`", why)),
+            };
+            match self.play(case, snapshot, false) {
+                Ran::Passed => return None,
+                Ran::Failed(problem) => return Some(*problem),
+                Ran::Reached(place) => reached = Some(place),
+            }
+        }
     }
 
-    /// Runs one case on a compiled set.
+    /// Runs one case on a set of which every service is compiled.
     pub fn run_on(&mut self, case: &Case, snapshot: Arc<Snapshot>) -> Option<Problem> {
-        let mut stage = self.stage(case, snapshot)?;
+        match self.play(case, snapshot, true) {
+            Ran::Failed(problem) => Some(*problem),
+            Ran::Passed | Ran::Reached(_) => None,
+        }
+    }
+
+    /// Runs a case from its beginning, as long as it comes only to services that are compiled; `whole` says that
+    /// all of them are.
+    fn play(&mut self, case: &Case, snapshot: Arc<Snapshot>, whole: bool) -> Ran {
+        let Some(mut stage) = self.stage(case, snapshot) else { return Ran::Passed };
         let mut at = 0;
         while let Some(first) = case.exchanges.get(at) {
             let joined = case.exchanges.iter().skip(at + 1).take_while(|exchange| exchange.joins).count();
@@ -110,21 +151,26 @@ impl<'p> Runner<'p> {
                 group.flat_map(|one| std::iter::repeat_n(one, one.1.copies as usize)).collect();
             stage.frozen.advance(first.after);
             for _ in 0..first.repeat {
-                if let Some(problem) = self.exchange(&mut stage, &group) {
-                    return Some(problem);
+                let problem = self.exchange(&mut stage, &group);
+                let missing = stage.services.drain(..).find(|place| !whole && !self.has(case, *place));
+                if let Some(place) = missing {
+                    return Ran::Reached(place);
+                }
+                if let Some(problem) = problem {
+                    return Ran::Failed(Box::new(problem));
                 }
             }
             at += 1 + joined;
         }
-        unused(case, &stage.stand_ins)
+        unused(case, &stage.stand_ins).map_or(Ran::Passed, |problem| Ran::Failed(Box::new(problem)))
     }
 
     /// The sets in which operators' assertions were tested by themselves, one for each.
     pub fn rehearsed(&self) -> Vec<Arc<Snapshot>> {
         let mut seen: Vec<&Text> = Vec::new();
         let mut sets = Vec::new();
-        for ((_, tested), snapshot) in &self.snapshots {
-            if let (Some((name, _)), Ok(snapshot)) = (tested, snapshot)
+        for ((_, name, _), snapshot) in &self.rehearsals {
+            if let Ok(snapshot) = snapshot
                 && !seen.contains(&name)
             {
                 seen.push(name);
@@ -134,24 +180,69 @@ impl<'p> Runner<'p> {
         sets
     }
 
-    /// The set compiled with what a case gives; equal `given`, same snapshot.
-    fn snapshot(&mut self, case: &Case) -> Result<Arc<Snapshot>, String> {
-        let (given, inputs) = (&case.world.resources, case.inputs.as_ref());
-        let inputs_text = inputs.map(|node| self.parsed.sources.slice(node.span()).to_owned());
-        let key = (given.clone(), inputs_text.map(|text| (case.suite.clone(), text)));
-        if let Some((_, known)) = self.snapshots.iter().find(|(known, _)| *known == key) {
+    /// A service that uses an assertion as a case says; equal `given` and inputs, same snapshot.
+    fn rehearsal(&mut self, case: &Case, inputs: &Node) -> Result<Arc<Snapshot>, String> {
+        let given = &case.world.resources;
+        let inputs_text = self.parsed.sources.slice(inputs.span()).to_owned();
+        let key = (given.clone(), case.suite.clone(), inputs_text);
+        if let Some((_, known)) = self.rehearsals.iter().find(|(known, _)| *known == key) {
             return known.clone();
         }
-        let compiled = match inputs {
-            Some(inputs) => rehearse(self.parsed, self.environment, given, &Use { name: &case.suite, inputs }),
+        let compiled = rehearse(self.parsed, self.environment, given, &Use { name: &case.suite, inputs });
+        let snapshot = compiled.map(Arc::new).map_err(|diags| messages(self.parsed, &diags));
+        self.rehearsals.push((key, snapshot.clone()));
+        snapshot
+    }
+
+    /// Whether the service at this place is compiled; in a rehearsal all are.
+    fn has(&self, case: &Case, place: usize) -> bool {
+        let given = &case.world.resources;
+        if case.inputs.is_some() {
+            return true;
+        }
+        let set = self.sets.iter().find(|(known, _)| known == given);
+        set.is_none_or(|(_, set)| set.as_ref().is_ok_and(|set| set.services.has(place)))
+    }
+
+    /// The set with what a case gives, with its service compiled and the one that it has reached; equal
+    /// `given`, same set.
+    fn snapshot(&mut self, case: &Case, reached: Option<usize>) -> Result<Arc<Snapshot>, String> {
+        if let Some(inputs) = &case.inputs {
+            return self.rehearsal(case, inputs);
+        }
+        let given = &case.world.resources;
+        let at = match self.sets.iter().position(|(known, _)| known == given) {
+            Some(at) => at,
             None => {
-                let mut diags = Diagnostics::new();
-                compile(self.parsed, self.environment, Some(given), None, &mut diags).ok_or(diags)
+                let set = self.set(given);
+                self.sets.push((given.clone(), set));
+                self.sets.len() - 1
             }
         };
-        let snapshot = compiled.map(Arc::new).map_err(|diags| messages(self.parsed, &diags));
-        self.snapshots.push((key, snapshot.clone()));
-        snapshot
+        let Some((_, set)) = self.sets.get_mut(at) else { return Err(String::new()) };
+        let set = set.as_mut().map_err(|why| why.clone())?;
+        let mut diags = Diagnostics::new();
+        for place in set.outline.place(&case.suite).into_iter().chain(reached) {
+            if !set.services.has(place) {
+                set.services.compile(place, &mut diags);
+            }
+        }
+        if diags.has_errors() { Err(messages(self.parsed, &diags)) } else { Ok(set.services.snapshot()) }
+    }
+
+    fn set(&mut self, given: &Given) -> Result<GivenSet<'p>, String> {
+        let (parsed, environment) = (self.parsed, self.environment);
+        let mut diags = Diagnostics::new();
+        let known = self.outlines.iter().find(|(known, _)| *known == given.env).map(|(_, known)| known.clone());
+        let outline = known.unwrap_or_else(|| {
+            let outline = Outline::new(parsed, environment, &given.env, &mut diags);
+            let outline = outline.map(Rc::new).ok_or_else(|| messages(parsed, &diags));
+            self.outlines.push((given.env.clone(), outline.clone()));
+            outline
+        })?;
+        let services = outline.with(parsed, environment, given, &mut diags);
+        let services = services.ok_or_else(|| messages(parsed, &diags))?;
+        Ok(GivenSet { outline, services })
     }
 
     fn stage<'c>(&self, case: &'c Case, snapshot: Arc<Snapshot>) -> Option<Stage<'c>> {
@@ -180,6 +271,7 @@ impl<'p> Runner<'p> {
             stand_ins,
             captured: BTreeMap::new(),
             random: Random::seeded(seed),
+            services: Vec::new(),
         })
     }
 
@@ -202,6 +294,7 @@ impl<'p> Runner<'p> {
             let (index, exchange) = group.first()?;
             return Some(Problem::of_case(exchange.span, "an exchange that ends", got).in_exchange(*index, of));
         };
+        stage.services.extend(all.iter().filter_map(|seen| seen.service));
         let counts = group.iter().any(|(_, exchange)| !exchange.expect.metrics.is_empty());
         let metrics = if counts { stage.worker.shared.metrics.render() } else { String::new() };
         let mut broken = stage.stand_ins.take_broken();
