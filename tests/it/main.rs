@@ -6,6 +6,7 @@
 mod commands;
 mod editors;
 mod explained;
+mod habits;
 mod harness;
 mod hostile_scripts;
 mod kept;

@@ -57,7 +57,7 @@ pub(super) struct Runner<'p> {
     parsed: &'p Parsed,
     environment: &'p Environment,
     /// The rules of all services, once per environment that differs; the error is a text for people.
-    outlines: Vec<(BTreeMap<String, String>, Known<Rc<Outline>>)>,
+    outlines: Vec<(Env, Known<Rc<Outline>>)>,
     /// The services that the cases needed, compiled once per `given` that differs.
     sets: Vec<(Given, Known<GivenSet<'p>>)>,
     /// Assertions in use, once per `given` and inputs that differ.
@@ -68,6 +68,9 @@ pub(super) struct Runner<'p> {
     wheel: Wheel,
     runtime: LocalRuntime,
 }
+
+/// Variables of the environment that a case gives.
+type Env = BTreeMap<String, String>;
 
 /// What was compiled, or why it does not load.
 type Known<T> = Result<T, String>;
