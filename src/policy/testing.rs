@@ -21,6 +21,7 @@ mod stand_in;
 mod tests;
 mod text;
 mod transport;
+mod variables;
 mod want;
 
 use std::collections::BTreeSet;

@@ -141,7 +141,10 @@ fn said(parsed: &Parsed, snapshot: Option<Snapshot>, diags: &mut Diagnostics) ->
     );
     let Some(snapshot) = snapshot else { return all };
     for service in &snapshot.services {
-        let (steps, plan, names) = (&service.steps, &service.plan, &service.names);
+        // Files are numbered as they come: what counts is the place that a number means.
+        let steps =
+            service.steps.iter().map(|step| (&step.name, &step.place, &step.path, &step.reads, &step.explained));
+        let (steps, plan, names) = (steps.collect::<Vec<_>>(), &service.plan, &service.names);
         let ops = [&service.main, &service.on_fault, &service.finally].map(|program| program.ops.len());
         all += &format!("{:?} {} {:?}\n", service.name, service.file, service.rule);
         all += &format!("{steps:?} {plan:?} {names:?} {ops:?} {} {:?}\n", service.slots, service.owned_headers);

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde_json::Value as Json;
 use tokio::runtime::{Builder, LocalRuntime};
 
 use crate::body::Body;
@@ -21,7 +20,6 @@ use crate::clock::{Clock, Frozen};
 use crate::engine::exchange::{Client, Exchange};
 use crate::engine::program::EndedBy;
 use crate::engine::random::Random;
-use crate::engine::read::{IdentityMember, Read, Reader};
 use crate::engine::serve;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::trace::{Traced, TracedVerdict};
@@ -39,6 +37,7 @@ use crate::policy::testing::request::Usual;
 use crate::policy::testing::seen::{Answered, Seen};
 use crate::policy::testing::text::Bench;
 use crate::policy::testing::transport::StandIns;
+use crate::policy::testing::variables::variable;
 use crate::server::check_head;
 use crate::source::{Diagnostics, Node, Severity, Span};
 
@@ -441,52 +440,6 @@ fn has_passed(x: &Exchange, trace: &[Traced], assertion: &str) -> bool {
         .iter()
         .filter(|traced| traced.verdict == TracedVerdict::Passed)
         .any(|traced| steps.get(usize::from(traced.step)).is_some_and(|step| &*step.assertion == assertion))
-}
-
-/// A variable by its dotted name: absent without a value, `None` where no step sets it.
-fn variable(x: &Exchange, path: &str) -> Option<Option<Json>> {
-    let names = &x.compiled(&x.snapshot).names;
-    let below = |name: &str| match path.strip_prefix(name)? {
-        "" => Some(""),
-        rest => rest.strip_prefix('.'),
-    };
-    let identity = names.identities.iter().find_map(|(name, slot)| Some((*slot, below(name)?)));
-    if let Some((slot, members)) = identity {
-        let (member, rest) = members.split_once('.').unwrap_or((members, ""));
-        let read = Read::Identity(slot, identity_member(member)?);
-        let value = x.read(&read).ok()?.into_value();
-        return Some(inside(&value, rest));
-    }
-    // The longest name wins: `hash.value` before `hash`.
-    let variables = names.variables.iter().filter_map(|(name, slot)| Some((name.len(), *slot, below(name)?)));
-    let (_, slot, rest) = variables.max_by_key(|(length, ..)| *length)?;
-    Some(inside(x.var(slot), rest))
-}
-
-fn identity_member(word: &str) -> Option<IdentityMember> {
-    Some(match word {
-        "scheme" => IdentityMember::Scheme,
-        "subject" => IdentityMember::Subject,
-        "groups" => IdentityMember::Groups,
-        "scopes" => IdentityMember::Scopes,
-        "client" => IdentityMember::Client,
-        "claims" => IdentityMember::Claims,
-        "attributes" => IdentityMember::Attributes,
-        "expires_at" => IdentityMember::ExpiresAt,
-        "credential" => IdentityMember::Credential,
-        _ => return None,
-    })
-}
-
-fn inside(value: &Value, path: &str) -> Option<Json> {
-    let mut val = value.view();
-    for member in path.split('.').filter(|member| !member.is_empty()) {
-        val = match member.parse() {
-            Ok(index) => val.element(index),
-            Err(_) => val.member(member),
-        };
-    }
-    (!val.is_absent()).then(|| val.to_json())
 }
 
 fn capture(stage: &Stage<'_>, exchange: &TestExchange, seen: &Seen) -> Result<Vec<(String, Value)>, Box<Problem>> {
