@@ -16,19 +16,25 @@ const LONG_UNREST: Duration = Duration::from_secs(10);
 
 /// Waits until the folders are at rest.
 pub(super) async fn settled(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
-    let mut told = Instant::now();
-    let mut before = list(folders).await;
+    // The first look takes place during the quiet time, and costs none of its own.
+    let (mut before, ()) = tokio::join!(list(folders), at_rest(quiet, changed));
     loop {
-        while timeout(quiet, changed.notified()).await.is_ok() {
-            if told.elapsed() > LONG_UNREST {
-                told = Instant::now();
-                tracing::warn!("files keep changing: a reload waits until they rest");
-            }
-        }
         let now = list(folders).await;
         if now == before {
             return now;
         }
         before = now;
+        at_rest(quiet, changed).await;
+    }
+}
+
+/// Waits until no event has come for a while.
+async fn at_rest(quiet: Duration, changed: &Notify) {
+    let mut told = Instant::now();
+    while timeout(quiet, changed.notified()).await.is_ok() {
+        if told.elapsed() > LONG_UNREST {
+            told = Instant::now();
+            tracing::warn!("files keep changing: a reload waits until they rest");
+        }
     }
 }
