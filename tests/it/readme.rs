@@ -138,6 +138,30 @@ fn the_signing_example_shows_what_happens() {
     assert!(playground.follow("examples/signing/README.md") >= 4);
 }
 
+/// Starts an example in a copy and follows its README.
+fn example(name: &str, ports: &[u16], env: &[(&str, &str)], admin: &str, commands_min: usize) {
+    let folder = format!("examples/{name}");
+    let mut playground = Playground::new(name, &[&folder], ports);
+    playground.start(&["run", "--config", &format!("{folder}/gateway.yaml")], env, admin);
+    assert!(playground.follow(&format!("{folder}/README.md")) >= commands_min);
+}
+
+#[test]
+fn the_partner_example_shows_what_happens() {
+    let key = [("ACME_SIGNING", "a-shared-key-of-32-bytes-or-more")];
+    example("partner_api", &[8083, 9003, 9913], &key, "127.0.0.1:9913", 3);
+}
+
+#[test]
+fn the_managed_example_shows_what_happens() {
+    example("managed_api", &[8084, 9004, 9914], &[], "127.0.0.1:9914", 8);
+}
+
+#[test]
+fn the_routing_example_shows_what_happens() {
+    example("content_routing", &[8085, 9005, 9006, 9915], &[], "127.0.0.1:9915", 3);
+}
+
 #[test]
 fn patterns_fit_from_end_to_end() {
     assert!(fits("a", "a") && !fits("a", "ab") && !fits("a", ""));

@@ -34,6 +34,7 @@ fn test(folder: &Path, arguments: &[&str]) -> Said {
         .arg("test")
         .args(arguments)
         .env("PARTNER_KEY", "0123456789abcdef0123456789abcdef")
+        .env("ACME_SIGNING", "0123456789abcdef0123456789abcdef")
         .stdin(Stdio::null())
         .output()
         .unwrap();
