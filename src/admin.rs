@@ -29,6 +29,7 @@ use crate::audit::sink::Sink;
 use crate::engine::worker::Shared;
 use crate::reload::{Asking, Status};
 use crate::server::{Running, split_host};
+use crate::tls::Listening;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -47,6 +48,8 @@ pub struct Admin {
     pub status: Arc<Status>,
     pub asking: Asking,
     pub records: Sink,
+    /// What the listeners with TLS present, by their names.
+    pub certificates: Vec<(Arc<str>, Arc<Listening>)>,
     pub draining: AtomicBool,
 }
 
@@ -126,6 +129,9 @@ impl Admin {
     fn ready(&self) -> Answer {
         let draining = self.draining.load(Ordering::Relaxed);
         let last = self.status.last();
+        let refused = self.certificates.iter().filter_map(|(listener, tls)| Some((listener, tls.refused()?)));
+        let refused: serde_json::Map<String, serde_json::Value> =
+            refused.map(|(listener, problem)| (listener.to_string(), problem.to_string().into())).collect();
         let detail = serde_json::json!({
             "ready": !draining,
             "draining": draining,
@@ -133,6 +139,8 @@ impl Admin {
             // The old set serves on: a broken reload takes nobody out of service.
             "reload_failing": last.outcome.is_refused(),
             "serving_last_good": self.status.serves_kept(),
+            // The same holds for certificates: what served before serves on.
+            "certificates_refused": refused,
             "workers": self.running.workers_alive(),
         });
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

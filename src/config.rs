@@ -7,6 +7,7 @@
 mod address;
 mod document;
 mod limits;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -71,7 +72,7 @@ impl Listener {
     /// Whether a credential would cross a network in clear text, and nobody has said that it may.
     fn is_clear(&self) -> bool {
         let is_near = self.server.address.ip().is_loopback() || self.server.behind_tls_proxy;
-        !is_near && !self.allow_plaintext_credentials
+        !is_near && self.server.tls.is_none() && !self.allow_plaintext_credentials
     }
 }
 
@@ -128,6 +129,7 @@ impl Default for Config {
                     address: MAIN,
                     trusted_proxies: Arc::new([]),
                     behind_tls_proxy: false,
+                    tls: None,
                 },
                 allow_plaintext_credentials: false,
             }],

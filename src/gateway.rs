@@ -20,7 +20,7 @@ use crate::engine::serve::serve;
 use crate::engine::trace::line;
 use crate::engine::worker::{Records, Shared, Transport, Worker};
 use crate::fault::Kind;
-use crate::server::{Handler, Peer, Refusal, Seat, check_head};
+use crate::server::{Handler, Peer, Refusal, Seat, check_head, check_server_name};
 use crate::upstream::Pool;
 
 /// How long a record waits for others before they are handed to the writer together.
@@ -57,6 +57,7 @@ impl Gateway {
             ip: peer.client_ip,
             peer_ip: peer.address.ip().to_canonical(),
             port: peer.local.port(),
+            tls: peer.tls.clone(),
         }
     }
 }
@@ -80,8 +81,8 @@ impl Handler for Gateway {
             true => Body::Empty,
             false => Body::Stream(Box::new(Inbound::new(incoming, self.limits, &self.worker.wheel))),
         };
-        let refused = check_head(&parts, &self.worker.shared.limits).err();
-        serve(self.worker.clone(), Gateway::client(&peer), parts, body, refused)
+        let checked = check_head(&parts, &self.worker.shared.limits).and_then(|()| check_server_name(&parts, &peer));
+        serve(self.worker.clone(), Gateway::client(&peer), parts, body, checked.err())
     }
 
     /// There is no request to speak of: what is known of it is recorded and counted for no service.

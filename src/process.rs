@@ -3,6 +3,8 @@
 //! Workers serve on threads of their own; one services runtime beside them waits for signals and owns
 //! whatever needs a general runtime.
 
+mod certificates;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -93,6 +95,7 @@ impl Process {
         let status = Arc::new(first.status(Clock::system().wall()));
         let (drain, admin_failed) = (config.drain, |error| Failed::Admin(config.admin, error));
         let (reloader, asking) = Reloader::new(config.clone(), shared.clone(), status.clone(), first);
+        let certificates = certificates::of(&config);
         let admin_address = admin_socket.local_addr().map_err(admin_failed)?;
         let admin_address = admin_address.as_socket().unwrap_or(config.admin);
         let admin = Arc::new(Admin {
@@ -102,6 +105,7 @@ impl Process {
             status,
             asking: asking.clone(),
             records: writer.sink(),
+            certificates: certificates.clone(),
             draining: AtomicBool::new(false),
         });
         // Only now does it take connections: whoever gets through to it finds the listeners open.
@@ -112,6 +116,7 @@ impl Process {
             services.spawn(admin.clone().serve(socket));
         }
         services.spawn(reloader.run());
+        services.spawn(certificates::follow(certificates, shared.clone()));
         services.spawn(sweep(shared, clock_origin));
         for (name, address) in running.addresses() {
             tracing::info!(listener = %name, %address, "listening");

@@ -1,7 +1,7 @@
 //! The room that clients enter: listeners, connections, HTTP/1.1 (RFC 9112), and leaving in order.
 //!
-//! It accepts connections and hands each request to a [`Handler`]. It knows nothing of policies, and does
-//! not speak TLS or HTTP/2: both come with a later version, in files of their own.
+//! It accepts connections, in clear or over TLS, and hands each request to a [`Handler`]. It knows nothing of
+//! policies, and does not speak HTTP/2.
 //!
 //! One thread, one runtime and one set of listening sockets per worker; the kernel spreads connections
 //! over the sockets (`SO_REUSEPORT`). What hyper lets through is refused in two places: on the bytes by
@@ -11,9 +11,11 @@ mod client_ip;
 mod connection;
 mod exchange;
 mod gate;
+mod handshake;
 mod head;
 mod refusal;
 mod shared;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -34,13 +36,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 pub use client_ip::client_ip;
-pub use head::{check_head, split_host};
+pub use head::{check_head, check_server_name, split_host};
 pub use refusal::{BUSY_RETRY_S, Refusal};
 pub use shared::Shared;
 pub use worker::Seat;
 
 use crate::body::Outgoing;
 use crate::limits::Limits;
+use crate::tls::{Listening, Session};
+use client_ip::is_trusted;
 use worker::{Plan, Stage};
 
 /// Connections that the kernel holds for a listening socket until they are accepted.
@@ -56,6 +60,8 @@ pub struct ListenerConfig {
     pub trusted_proxies: Arc<[IpNet]>,
     /// Clients reach this listener over TLS that something in front of it ends.
     pub behind_tls_proxy: bool,
+    /// Connections begin with a TLS handshake.
+    pub tls: Option<Arc<Listening>>,
 }
 
 /// Who sent a request, and where it came in.
@@ -68,8 +74,12 @@ pub struct Peer {
     pub local: SocketAddr,
     /// The client, seen through trusted proxies; IPv4-mapped IPv6 as IPv4.
     pub client_ip: IpAddr,
-    /// What the client spoke: `https` on a listener that is `behind_tls_proxy`.
+    /// What the client spoke: `https` over TLS, and on a listener that is `behind_tls_proxy`.
     pub scheme: &'static str,
+    /// The other end of the connection is a trusted proxy.
+    pub is_proxy: bool,
+    /// The TLS that the connection came over.
+    pub tls: Option<Arc<Session>>,
 }
 
 impl Peer {
@@ -79,7 +89,9 @@ impl Peer {
             address,
             local,
             client_ip: address.ip().to_canonical(),
-            scheme: if config.behind_tls_proxy { "https" } else { "http" },
+            scheme: if config.behind_tls_proxy || config.tls.is_some() { "https" } else { "http" },
+            is_proxy: is_trusted(address.ip().to_canonical(), &config.trusted_proxies),
+            tls: None,
         }
     }
 

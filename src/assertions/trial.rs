@@ -270,7 +270,7 @@ impl Trial {
 
     async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {
         let ip = self.client.get();
-        let client = Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000 };
+        let client = Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, tls: None };
         let x = exchange(self.worker.clone(), client, parts, body, None);
         self.clock.advance(self.queued.get());
         let x = answer(x).await;

@@ -348,13 +348,14 @@ fn only_later(root: &str, places: &str) -> Unresolved {
 }
 
 fn tls(path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
-    // No listener of this version speaks TLS: there is never a session to tell of.
-    let absent = |ty| Ok(Resolved::Constant { value: Value::Absent, facts: Facts::client(ty).maybe(), used: 3 });
+    // Over a connection in clear there is no session to tell of.
+    let text = |builtin| read(Read::Builtin(builtin), Facts::client(Type::Text).maybe(), 3);
     match segment(path, 2) {
-        "version" | "cipher" | "server_name" | "alpn" => absent(Type::Text),
-        "client_certificate" => {
-            Ok(Resolved::Constant { value: Value::Bool(false), facts: Facts::client(Type::Bool), used: 3 })
-        }
+        "version" => text(Builtin::TlsVersion),
+        "cipher" => text(Builtin::TlsCipher),
+        "server_name" => text(Builtin::TlsServerName),
+        "alpn" => text(Builtin::TlsAlpn),
+        "client_certificate" => read(Read::Builtin(Builtin::TlsClientCertificate), Facts::client(Type::Bool), 3),
         other => {
             let known = ["version", "cipher", "server_name", "alpn", "client_certificate"];
             Err(no_member("request.tls", 2, other, &known))

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::address::{admin_address, network, socket_address};
 use super::limits::LimitsDoc;
+use super::tls::TlsDoc;
 use super::{Config, LANGUAGE_VERSION, Listener, Log, LogFormat, WORKERS_MAX};
 use crate::audit::sink::To;
 use crate::engine::value::Text;
@@ -100,9 +101,9 @@ struct ListenerDoc {
     /// Credentials may come in without TLS.
     #[serde(default)]
     allow_plaintext_credentials: bool,
-    /// Comes with a later version.
+    /// Clients come in over TLS.
     #[serde(default)]
-    tls: Option<Node>,
+    tls: Option<Spanned<TlsDoc>>,
 }
 
 /// The admin interface.
@@ -248,7 +249,7 @@ impl GatewayDoc {
             folder(&self.state, &defaults.state),
         );
         Some(Config {
-            listeners: self.listeners.map_or(defaults.listeners, |list| listeners(list, diags)),
+            listeners: self.listeners.map_or(defaults.listeners, |list| listeners(list, &base, diags)),
             admin: self.admin.and_then(|admin| admin.address(diags)).unwrap_or(defaults.admin),
             policies,
             assertions,
@@ -289,12 +290,10 @@ impl GatewayDoc {
     }
 }
 
-fn listeners(list: Vec<ListenerDoc>, diags: &mut Diagnostics) -> Vec<Listener> {
+fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Vec<Listener> {
     let mut listeners: Vec<(Listener, Span, Span)> = Vec::new();
     for doc in list {
-        if let Some(tls) = &doc.tls {
-            not_supported("tls", tls.span(), diags);
-        }
+        let tls = doc.tls.and_then(|tls| TlsDoc::listening(tls, base, diags));
         let trusted = doc.trusted_proxies.iter().flat_map(OneOrMany::iter);
         let trusted: Vec<_> = trusted.filter_map(|text| network(text, diags)).collect();
         let Some(address) = socket_address(&doc.address, diags) else { continue };
@@ -316,6 +315,7 @@ fn listeners(list: Vec<ListenerDoc>, diags: &mut Diagnostics) -> Vec<Listener> {
             address,
             trusted_proxies: trusted.into(),
             behind_tls_proxy: doc.behind_tls_proxy,
+            tls,
         };
         let listener = Listener { server, allow_plaintext_credentials: doc.allow_plaintext_credentials };
         listeners.push((listener, doc.name.span, doc.address.span()));

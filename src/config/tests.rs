@@ -100,8 +100,8 @@ fn what_is_not_served_is_refused_and_not_ignored() {
         "counters: redis://host:6379",
         "vault: { master_key: { file: key } }",
         "scrub: [card]",
-        "listeners: [{ name: main, address: 127.0.0.1:1, tls: { certificate: c, key: k } }]",
         "admin: { address: 127.0.0.1:1, token: t }",
+        "admin: { address: 127.0.0.1:1, tls: { certificate: c, key: k } }",
         "audit: { store: true }",
         "limits: { h2_streams: 5 }",
     ] {
@@ -145,4 +145,31 @@ fn only_listed_variables_reach_the_policies() {
     let environment = Config { env: vec!["PATH".into(), "NOT_SET_ANYWHERE".into()], ..Config::default() }.environment();
     assert_eq!(environment.values.env.len(), 1);
     assert_eq!(environment.values.env_listed.len(), 2);
+}
+
+#[test]
+fn a_listener_with_tls_reads_its_files_and_is_not_clear() {
+    use crate::tls::testing::{Authority, Folder};
+    let (folder, authority) = (Folder::new(), Authority::new("test authority"));
+    let (certificate, key) = authority.sign(&["a.test"]);
+    let (certificate, key) = (folder.write("a.pem", &certificate), folder.write("a.key", &key));
+    let listener = |tls: &str| format!("listeners: [{{ name: main, address: \"0.0.0.0:1\", tls: {tls} }}]");
+    let pair = format!("certificate: {}, key: {}", certificate.display(), key.display());
+    let loaded = read_text(&listener(&format!("{{ {pair} }}")));
+    let open = loaded.diags.iter().map(|one| one.code).collect::<Vec<_>>();
+    assert_eq!(open, ["config.open_key"], "the test's key is for everybody");
+    assert!(loaded.config.unwrap().environment().clear_listeners.is_empty());
+    let several = config(&listener(&format!("{{ certificates: [{{ {pair} }}, {{ {pair} }}], min: \"1.3\" }}")));
+    assert!(several.listeners[0].server.tls.is_some());
+    for (tls, code) in [
+        ("{}", "config.bad_tls"),
+        ("{ certificate: a.pem }", "config.bad_tls"),
+        ("{ certificates: [] }", "config.bad_tls"),
+        (&format!("{{ {pair}, certificates: [{{ {pair} }}] }}"), "config.contradiction"),
+        (&format!("{{ {pair}, min: \"1.1\" }}"), "config.bad_tls"),
+        ("{ certificate: missing.pem, key: missing.key }", "config.bad_certificate"),
+        (&format!("{{ {pair}, client_certificates: required }}"), "config.not_supported"),
+    ] {
+        assert!(codes(&listener(tls)).contains(&code), "{tls}: {:?}", codes(&listener(tls)));
+    }
 }

@@ -24,6 +24,7 @@ use crate::engine::watch::Wanted;
 use crate::engine::worker::{Live, Worker};
 use crate::fault::Fault;
 use crate::store::slots::Permit;
+use crate::tls::Session;
 
 /// Bytes that a record keeps of a path that was refused.
 const REFUSED_PATH_MAX: usize = 1024;
@@ -37,6 +38,8 @@ pub struct Client {
     pub ip: IpAddr,
     pub peer_ip: IpAddr,
     pub port: u16,
+    /// The TLS that it came over; `None` also where a proxy has ended it.
+    pub tls: Option<Arc<Session>>,
 }
 
 /// The request's own values before a `rewrite` changed them.

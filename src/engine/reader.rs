@@ -199,6 +199,12 @@ impl Exchange {
                 http::Version::HTTP_2 => "2",
                 _ => "1.1",
             }),
+            Builtin::TlsVersion => optional(self.client.tls.as_ref().map(|tls| tls.version)),
+            Builtin::TlsCipher => optional(self.client.tls.as_ref().map(|tls| tls.cipher.as_str())),
+            Builtin::TlsServerName => optional(self.client.tls.as_ref().and_then(|tls| tls.server_name.as_deref())),
+            Builtin::TlsAlpn => optional(self.client.tls.as_ref().and_then(|tls| tls.alpn.as_deref())),
+            // No listener of this version asks for one.
+            Builtin::TlsClientCertificate => Val::Bool(false),
             Builtin::ClientIp => Val::Text(Cow::Owned(self.client.ip.to_string())),
             Builtin::ClientPeerIp => Val::Text(Cow::Owned(self.client.peer_ip.to_string())),
             Builtin::ClientPort => Val::Int(i64::from(self.client.port)),

@@ -89,6 +89,24 @@ pub(super) const PAGES: &[Page] = &[
         "audit: { file: audit.jsonl, rotate: 100MiB }",
     ),
     page(
+        "config.bad_tls",
+        "`tls:` does not say what the listener presents, or names a version that is not spoken.",
+        "Name a certificate and its key; TLS 1.2 and 1.3 are spoken.",
+        "tls: { certificate: certs/gw.pem, key: certs/gw.key, min: \"1.3\" }",
+    ),
+    page(
+        "config.bad_certificate",
+        "The files of a listener's TLS cannot be read, or do not belong together.",
+        "The certificate's file holds it and its chain in PEM form, the leaf first; the key's file holds its private key without a passphrase.",
+        "tls: { certificate: certs/gw.pem, key: certs/gw.key }",
+    ),
+    page(
+        "config.open_key",
+        "A warning: everybody on this machine may read a private key.",
+        "Let only the gateway's user and its group read it.",
+        "chmod 640 certs/gw.key",
+    ),
+    page(
         "config.zero",
         "A limit of zero would let nothing through.",
         "Leave the key out for its default, or write what you can bear.",

@@ -262,6 +262,26 @@ pub(super) const PAGES: &[Page] = &[
     fault(505, "request.version", "A version of HTTP that is not spoken here.", "The client has to speak HTTP/1.1."),
     fault(408, "request.head_timeout", "The request's head came too slowly.", "See `limits: head_time`."),
     fault(
+        421,
+        "request.misdirected",
+        "The request is for another host than the one that its TLS connection was made for.",
+        "The client has to open a connection with the host's own name (RFC 9110 section 15.5.20). Proxies that carry \
+         several hosts over one connection belong into `trusted_proxies`.",
+    ),
+    fault(
+        0,
+        "request.tls_handshake",
+        "A TLS handshake failed and the connection was closed.",
+        "Read the record's `detail`: the client spoke no TLS, offered no version or suite in common, or did not trust \
+         the certificate.",
+    ),
+    fault(
+        0,
+        "request.tls_timeout",
+        "A TLS handshake was not complete in time and the connection was closed.",
+        "Nothing; port scans look like this. See `limits: head_time`.",
+    ),
+    fault(
         0,
         "request.none",
         "A new connection sent nothing and was closed.",

@@ -176,7 +176,7 @@ fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Enviro
         "`{}` at {} takes credentials in clear text: listener `{listener}` can be reached over the network without TLS",
         step.assertion, step.place
     );
-    let help = "let it listen on loopback behind a proxy that ends TLS; for `behind_tls_proxy` and `allow_plaintext_credentials` \
+    let help = "give the listener `tls:`, or let it listen on loopback; for `behind_tls_proxy` and `allow_plaintext_credentials` \
                 see gateway.yaml";
     cx.refuse::<()>("policy.plaintext_credentials", doc.service.span, &message, help);
 }

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,17 +15,20 @@ use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::exchange::Client;
 use super::gate::Gate;
+use super::handshake::shake_hands;
 use super::refusal::Refusal;
+use super::socket::{Noted, Socket};
 use super::stream::{ConnState, GatedStream};
 use super::worker::{Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
 use crate::clock::wheel::Timer;
 use crate::limits::Limits;
+use crate::tls::Session;
 
 /// How long a connection that is being closed may still send, so that its answer is not lost to a reset.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -48,7 +52,7 @@ const NOT_READ: Refusal = Refusal::silent("client.stalled", "the client did not 
 
 /// What a connection is waiting for; the numbers tell one wait from the next of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
+pub(super) enum Wait {
     /// The first byte of a new connection.
     First,
     /// The rest of a head.
@@ -71,14 +75,19 @@ enum End {
 }
 
 /// Deadline of the current wait.
-struct Watch {
+pub(super) struct Watch {
     timer: Timer,
     wait: Option<(Wait, Stage)>,
 }
 
 impl Watch {
+    /// For what comes after the wait that was watched.
+    pub(super) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
     /// Follows the connection to its current wait; whether that has lasted too long.
-    fn is_over(&mut self, wait: Wait, stage: Stage, limits: &Limits, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_over(&mut self, wait: Wait, stage: Stage, limits: &Limits, cx: &mut Context<'_>) -> bool {
         if self.wait != Some((wait, stage)) {
             self.wait = Some((wait, stage));
             match allowed(wait, stage, limits) {
@@ -146,20 +155,36 @@ pub(super) fn http(limits: &Limits) -> http1::Builder {
 pub(super) async fn serve<H: Handler>(
     tcp: TcpStream,
     listener: Rc<ListenerConfig>,
-    peer: Rc<Peer>,
+    mut peer: Peer,
     handler: Rc<H>,
     worker: Rc<Worker>,
 ) {
     let state = Rc::new(ConnState::new(Gate::new(&worker.limits)));
-    let io = TokioIo::new(GatedStream::new(tcp, state.clone()));
-    let client = Client { handler: handler.clone(), worker: worker.clone(), listener, peer: peer.clone(), state };
-    let client = Rc::new(client);
+    let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
+    let bare = Noted::new(tcp, state.clone());
+    let socket = match &listener.tls {
+        None => Socket::Clear(bare),
+        Some(tls) => match shake_hands(bare, &state, tls, &mut watch, &worker).await {
+            Ok(stream) => {
+                peer.tls = Some(Arc::new(Session::of(stream.get_ref().1)));
+                Socket::Tls(Box::new(stream))
+            }
+            Err(refusal) => return refusal.into_iter().for_each(|refusal| handler.refused(&peer, refusal)),
+        },
+    };
+    let client = Client { handler, worker, listener, peer: Rc::new(peer), state };
+    speak(socket, Rc::new(client), watch).await;
+}
+
+/// Speaks HTTP/1 over a socket to its end.
+async fn speak<H: Handler>(socket: Socket, client: Rc<Client<H>>, mut watch: Watch) {
+    let worker = &client.worker;
+    let io = TokioIo::new(GatedStream::new(socket, client.state.clone()));
     let service = {
         let client = client.clone();
         service_fn(move |request| client.clone().answer(request))
     };
     let mut http = worker.http.serve_connection(io, service);
-    let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
     let end = poll_fn(|cx| {
         let state = &client.state;
         let stage = worker.stage.get();
@@ -186,19 +211,19 @@ pub(super) async fn serve<H: Handler>(
     .await;
     let busy = client.state.wait() == Wait::Busy || client.state.blocked.get();
     let unread = !matches!(client.state.wait(), Wait::First | Wait::Idle(_)) || client.state.gate.borrow().is_in_body();
-    let tcp = http.into_parts().io.into_inner().into_inner();
-    match told(&end, &worker, busy) {
+    let mut socket = http.into_parts().io.into_inner().into_inner();
+    match told(&end, worker, busy) {
         Some(refusal) => {
-            handler.refused(&peer, refusal.clone());
+            client.handler.refused(&client.peer, refusal.clone());
             if matches!(end, End::Refused(_) | End::TimedOut(_)) {
-                say(&tcp, &refusal);
+                say(&mut socket, &refusal).await;
             }
         }
-        None if !unread => return,
+        None if !unread => return close(&mut socket).await,
         None => {}
     }
     if !matches!(end, End::Cut | End::TimedOut(Wait::Write(_))) {
-        linger(tcp, watch.timer, &worker).await;
+        linger(socket, watch.timer(), worker).await;
     }
 }
 
@@ -233,35 +258,58 @@ fn malformed(error: &hyper::Error) -> Refusal {
 }
 
 /// Writes an answer as far as the socket takes it at once: a client that is being refused is not waited for.
-fn say(tcp: &TcpStream, refusal: &Refusal) {
-    if let Some(bytes) = refusal.bytes() {
+async fn say<S: AsyncWrite + Unpin>(socket: &mut S, refusal: &Refusal) {
+    let Some(bytes) = refusal.bytes() else { return };
+    poll_fn(|cx| {
         // The client may have left; there is nobody else to tell.
-        let _ = tcp.try_write(&bytes);
-    }
+        let _ = Pin::new(&mut *socket).poll_write(cx, &bytes);
+        let _ = Pin::new(&mut *socket).poll_flush(cx);
+        Poll::Ready(())
+    })
+    .await;
 }
 
-/// Answers a connection that is not taken.
-pub(super) async fn refuse(tcp: TcpStream, refusal: Refusal, worker: Rc<Worker>) {
-    say(&tcp, &refusal);
-    linger(tcp, worker.wheel.timer(), &worker).await;
+/// Answers a connection that is not taken. Over TLS it is closed without a word: a handshake is work too.
+pub(super) async fn refuse(mut tcp: TcpStream, over_tls: bool, refusal: Refusal, worker: Rc<Worker>) {
+    if !over_tls {
+        say(&mut tcp, &refusal).await;
+    }
+    linger(tcp, &worker.wheel.timer(), &worker).await;
+}
+
+/// Says over TLS that nothing follows, as far as the socket takes it at once: without that a client cannot tell the
+/// end from an answer that somebody cut (RFC 8446 §6.1).
+async fn close(socket: &mut Socket) {
+    if let Socket::Tls(tls) = socket {
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut *tls).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
 }
 
 /// Closes the write side and throws away what still comes: closing with unread bytes would reset the
 /// connection, and the client could lose the answer that it has not read yet (RFC 9112 §9.6).
-async fn linger(mut tcp: TcpStream, timer: Timer, worker: &Worker) {
-    if poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut tcp), cx)).await.is_err() {
-        return;
-    }
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, timer: &Timer, worker: &Worker) {
     let mut space = vec![0; LINGER_BUFFER];
     let mut left = LINGER_BYTES;
+    let mut is_closed = false;
     timer.set(LINGER_TIME);
     poll_fn(|cx| {
         loop {
             if worker.stage.get() == Stage::Cut || timer.poll_expired(cx).is_ready() {
                 return Poll::Ready(());
             }
+            if !is_closed {
+                match Pin::new(&mut socket).poll_shutdown(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) => is_closed = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                }
+            }
             let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut tcp).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut socket).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if (1..left).contains(&buffer.filled().len()) => left -= buffer.filled().len(),
                 Poll::Ready(_) => return Poll::Ready(()),

@@ -8,6 +8,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER
 use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 
+use super::Peer;
 use crate::fault::Fault;
 use crate::limits::Limits;
 
@@ -26,6 +27,23 @@ pub fn check_head(parts: &Parts, limits: &Limits) -> Result<(), Box<Fault>> {
         fault.close = true;
         fault
     })
+}
+
+/// Refuses a request for another host than the one that the connection was made for (RFC 9110 §15.5.20): the
+/// certificate, and with it what the client was asked for, went with that name. A trusted proxy is not asked: it
+/// carries the requests of many hosts over the connections that it has.
+pub fn check_server_name(parts: &Parts, peer: &Peer) -> Result<(), Box<Fault>> {
+    let Some(named) = peer.tls.as_ref().filter(|_| !peer.is_proxy).and_then(|tls| tls.server_name.as_deref()) else {
+        return Ok(());
+    };
+    let field = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = parts.uri.authority().map(|authority| authority.as_str()).or(field);
+    let Some((host, _)) = authority.and_then(split_host) else { return Ok(()) };
+    if host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(named) {
+        return Ok(());
+    }
+    let text = format!("this connection was made for \"{named}\", the request is for another host");
+    Err(refuse(StatusCode::MISDIRECTED_REQUEST, "request.misdirected", text))
 }
 
 fn check(parts: &Parts, limits: &Limits) -> Result<(), Box<Fault>> {
@@ -305,5 +323,41 @@ mod tests {
         let fault =
             check_head(&parts("TRACE", "/", Version::HTTP_11, &[("host", "a")]), &Limits::default()).unwrap_err();
         assert_eq!(fault.headers.first().unwrap().0, ALLOW);
+    }
+
+    #[test]
+    fn a_request_for_another_host_than_the_connections_is_misdirected() {
+        let session = crate::tls::Session {
+            version: "1.3",
+            cipher: String::new(),
+            server_name: Some("a.test".to_owned()),
+            alpn: None,
+        };
+        let address = "192.0.2.1:5".parse().unwrap();
+        let direct = Peer {
+            listener: "main".into(),
+            address,
+            local: address,
+            client_ip: address.ip(),
+            scheme: "https",
+            is_proxy: false,
+            tls: Some(session.into()),
+        };
+        let of_proxy = Peer { is_proxy: true, ..direct.clone() };
+        let in_clear = Peer { tls: None, ..direct.clone() };
+        for (target, host, is_right) in [
+            ("/", "a.test", true),
+            ("/", "A.Test:8443", true),
+            ("/", "a.test.", true),
+            ("/", "b.test", false),
+            ("/", "sub.a.test", false),
+            ("https://b.test/", "b.test", false),
+        ] {
+            let parts = parts("GET", target, Version::HTTP_11, &[("host", host)]);
+            let fault = check_server_name(&parts, &direct).err().map(|fault| fault.code.to_string());
+            let expected = (!is_right).then(|| "request.misdirected".to_owned());
+            assert_eq!(fault, expected, "{target} of {host}");
+            assert!(check_server_name(&parts, &of_proxy).is_ok() && check_server_name(&parts, &in_clear).is_ok());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The socket of one client connection as hyper sees it: every byte in passes the gate, every write is noted.
+//! A client's connection as hyper sees it: every byte in passes the gate. What is known of the connection.
 //!
 //! hyper's own head timeout costs a system call per request (it arms a runtime timer), so what the
 //! connection's one timer has to know is noted here and judged in `connection.rs`.
@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::gate::Gate;
+use super::socket::Socket;
 
 /// What is known of a connection, shared by its stream, its requests and its timer.
 pub(super) struct ConnState {
@@ -21,6 +21,8 @@ pub(super) struct ConnState {
     pub(super) taken: Cell<u64>,
     /// Requests whose answer has been handed to hyper to its end.
     pub(super) answered: Cell<u64>,
+    /// The client has sent something.
+    pub(super) heard: Cell<bool>,
     /// Bytes written.
     pub(super) written: Cell<u64>,
     /// The client does not read: bytes wait.
@@ -35,6 +37,7 @@ impl ConnState {
             gate: RefCell::new(gate),
             taken: Cell::new(0),
             answered: Cell::new(0),
+            heard: Cell::new(false),
             written: Cell::new(0),
             blocked: Cell::new(false),
             closing: Cell::new(false),
@@ -44,25 +47,18 @@ impl ConnState {
 
 /// A client's socket behind the gate.
 pub(super) struct GatedStream {
-    tcp: TcpStream,
+    socket: Socket,
     state: Rc<ConnState>,
 }
 
 impl GatedStream {
-    pub(super) fn new(tcp: TcpStream, state: Rc<ConnState>) -> GatedStream {
-        GatedStream { tcp, state }
+    pub(super) fn new(socket: Socket, state: Rc<ConnState>) -> GatedStream {
+        GatedStream { socket, state }
     }
 
     /// The bare socket, for what is said after hyper has ended.
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.tcp
-    }
-
-    fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
-        self.state.blocked.set(outcome.is_pending());
-        if let Poll::Ready(Ok(bytes)) = outcome {
-            self.state.written.set(self.state.written.get() + *bytes as u64);
-        }
+    pub(super) fn into_inner(self) -> Socket {
+        self.socket
     }
 }
 
@@ -85,7 +81,7 @@ impl AsyncRead for GatedStream {
             return refused(&gate);
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         let passed = gate.read(fresh);
         if passed < fresh.len() {
@@ -100,10 +96,7 @@ impl AsyncRead for GatedStream {
 
 impl AsyncWrite for GatedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let outcome = Pin::new(&mut this.tcp).poll_write(cx, bytes);
-        this.note_write(&outcome);
-        outcome
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -111,21 +104,18 @@ impl AsyncWrite for GatedStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let outcome = Pin::new(&mut this.tcp).poll_write_vectored(cx, slices);
-        this.note_write(&outcome);
-        outcome
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

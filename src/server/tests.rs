@@ -3,6 +3,7 @@
 mod closing;
 mod framing;
 mod load;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -130,8 +131,17 @@ pub(super) fn bench(workers: usize, limits: Limits) -> Bench {
     bench_behind(workers, limits, &[], 0)
 }
 
+/// A server whose clients come in over TLS.
+pub(super) fn bench_over(workers: usize, limits: Limits, tls: Arc<Listening>) -> Bench {
+    start(workers, limits, &[], 0, Some(tls))
+}
+
 /// A server behind trusted proxies, whose first `failing` handlers cannot be made.
 pub(super) fn bench_behind(workers: usize, limits: Limits, trusted: &[&str], failing: usize) -> Bench {
+    start(workers, limits, trusted, failing, None)
+}
+
+fn start(workers: usize, limits: Limits, trusted: &[&str], failing: usize, tls: Option<Arc<Listening>>) -> Bench {
     let (started_in, started) = mpsc::channel();
     let (ends_in, ends) = mpsc::channel();
     let (unblock, block) = mpsc::channel();
@@ -148,6 +158,7 @@ pub(super) fn bench_behind(workers: usize, limits: Limits, trusted: &[&str], fai
         address: "127.0.0.1:0".parse().unwrap(),
         trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
         behind_tls_proxy: !trusted.is_empty(),
+        tls,
     };
     let config =
         ServerConfig { listeners: vec![listener], workers, limits: limits.clone(), clock_origin: Instant::now() };
@@ -242,6 +253,12 @@ impl Client {
         }
         let body = String::from_utf8(self.held.drain(..length).collect()).unwrap();
         Answer { status, head, body }
+    }
+
+    /// The same for what is no text.
+    pub(super) fn rest_of_bytes(&mut self) -> Vec<u8> {
+        while self.more() {}
+        std::mem::take(&mut self.held)
     }
 
     /// What comes until the server closes.

@@ -280,7 +280,7 @@ impl<H: Handler> Accepting<H> {
                 tokio::task::spawn_local(async move {
                     let _held = (permit, &enrolled);
                     enrolled.listen().await;
-                    connection::serve(tcp, config, Rc::new(peer), handler, worker).await;
+                    connection::serve(tcp, config, peer, handler, worker).await;
                 });
             }
             Err(full) => {
@@ -288,10 +288,11 @@ impl<H: Handler> Accepting<H> {
                 self.handler.refused(&peer, refusal.clone());
                 let refusing = worker.refusing.get();
                 if refusing < MAX_REFUSING {
+                    let over_tls = self.config.tls.is_some();
                     worker.refusing.set(refusing + 1);
                     tokio::task::spawn_local(async move {
                         enrolled.listen().await;
-                        refuse(tcp, refusal, worker.clone()).await;
+                        refuse(tcp, over_tls, refusal, worker.clone()).await;
                         worker.refusing.set(worker.refusing.get() - 1);
                     });
                 }

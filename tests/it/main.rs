@@ -19,3 +19,4 @@ mod steps;
 mod testing;
 mod tidy;
 mod trace;
+mod tls;

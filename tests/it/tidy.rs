@@ -35,6 +35,7 @@ const ROOMS: [&[&str]; 19] = [
     &["scrub"],
     &["json_path"],
     &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "pan", "path", "secret"],
+    &["clock", "digest", "encoding", "fault", "json", "limits", "path", "secret", "tls"],
 ];
 
 fn root() -> PathBuf {

@@ -388,7 +388,7 @@ impl Stage<'_> {
     }
 
     fn client(&self, ip: IpAddr, peer: IpAddr) -> Client {
-        Client { listener: self.usual.listener.clone(), scheme: "http", ip, peer_ip: peer, port: 0 }
+        Client { listener: self.usual.listener.clone(), scheme: "http", ip, peer_ip: peer, port: 0, tls: None }
     }
 }
 

@@ -115,6 +115,7 @@ fn an_address_that_is_taken_is_named() {
         address: taken.local_addr().unwrap(),
         trusted_proxies: [].into(),
         behind_tls_proxy: false,
+        tls: None,
     };
     let config = ServerConfig {
         listeners: vec![listener],

@@ -1,0 +1,31 @@
+//! TLS at the edges (RFC 8446, RFC 5246): what a listener presents, what a handshake came to, and how both follow
+//! their files.
+//!
+//! It knows no sockets and no HTTP: the server wraps its connections with what is made here. TLS 1.2 and 1.3 by
+//! rustls, cryptography by aws-lc; the choice of cipher suites and groups is theirs. Early data is never taken.
+
+mod listening;
+mod material;
+mod pem;
+mod resolver;
+mod session;
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::CryptoProvider;
+
+pub use listening::{Listening, Look};
+pub use material::{ListenerFiles, MinVersion, Pair};
+pub use pem::Problem;
+pub use session::Session;
+
+/// The one provider of cryptography of this process.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! TLS of a whole process: listeners, what policies see of it, and certificates that change while it serves.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::harness::{Folder, Gateway, PATIENCE, gatewright};
+
+const GATEWAY: &str = "\
+listeners:
+  - { name: main, address: 127.0.0.1:0, tls: { certificate: gw.pem, key: gw.key } }
+admin: { address: 127.0.0.1:0 }
+workers: 2
+";
+
+const TELL: &str = "\
+service: tell
+match: { path: /tell }
+policy:
+  - respond:
+      text: \"${request.scheme} ${request.tls.version ?? ''} ${request.tls.server_name ?? ''} ${request.tls.alpn ?? ''}\"
+";
+
+/// An authority of the test's own.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes a new certificate and its key into a folder.
+    fn renew(&self, folder: &Folder, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        folder.write("gw.pem", &certificate.pem());
+        folder.write("gw.key", &key.serialize_pem());
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    /// One request on a connection of its own; the answer, and the certificate that was shown.
+    fn ask(&self, gateway: &Gateway, host: &str, path: &str) -> (String, Vec<u8>) {
+        let tcp = TcpStream::connect(gateway.main).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::try_from("a.test").unwrap();
+        let mut stream = StreamOwned::new(ClientConnection::new(self.client(), name).unwrap(), tcp);
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (answer, stream.conn.peer_certificates().unwrap()[0].to_vec())
+    }
+}
+
+fn gateway(authority: &Authority) -> Gateway {
+    let folder = Folder::with(&[("gateway.yaml", GATEWAY), ("policies/tell.yaml", TELL)]);
+    authority.renew(&folder, &["a.test"]);
+    Gateway::serve(folder)
+}
+
+#[test]
+fn policies_see_the_tls_that_a_request_came_over() {
+    let authority = Authority::new();
+    let gateway = gateway(&authority);
+    let (answer, _) = authority.ask(&gateway, "a.test", "/tell");
+    assert!(answer.ends_with("https 1.3 a.test http/1.1"), "{answer}");
+    assert_eq!(gateway.record("/tell")["status"], 200);
+    let (answer, _) = authority.ask(&gateway, "b.test", "/tell");
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("request.misdirected"), "{answer}");
+    assert_eq!(gateway.record("/tell")["fault"], "request.misdirected");
+}
+
+#[test]
+fn renewed_certificates_serve_and_broken_ones_are_told_of() {
+    let authority = Authority::new();
+    let gateway = gateway(&authority);
+    let (_, first) = authority.ask(&gateway, "a.test", "/tell");
+    gateway.folder.write("gw.pem", "half of a certificate");
+    gateway.logged("changed certificates cannot serve");
+    let ready = gateway.ask_admin("GET", "/readyz");
+    assert_eq!(ready.status, 200, "what served before serves on");
+    let why = ready.json()["certificates_refused"]["main"].as_str().unwrap().to_owned();
+    assert!(why.contains("gw.pem: a certificate in PEM form was expected"), "{why}");
+    gateway.admin_until("/metrics", |answer| answer.body.contains("\ngatewright_certificates_refused 1\n"));
+    assert_eq!(authority.ask(&gateway, "a.test", "/tell").1, first);
+    authority.renew(&gateway.folder, &["a.test"]);
+    gateway.logged("new certificates serve");
+    let (answer, second) = authority.ask(&gateway, "a.test", "/tell");
+    assert!(answer.ends_with("https 1.3 a.test http/1.1") && second != first, "{answer}");
+    assert_eq!(gateway.ask_admin("GET", "/readyz").json()["certificates_refused"], serde_json::json!({}));
+}
+
+#[test]
+fn files_that_are_no_pair_keep_the_gateway_from_starting() {
+    let authority = Authority::new();
+    let folder = Folder::with(&[("gateway.yaml", GATEWAY), ("policies/tell.yaml", TELL)]);
+    authority.renew(&folder, &["a.test"]);
+    folder.write("gw.key", &KeyPair::generate().unwrap().serialize_pem());
+    let said = gatewright(&folder.0, &["check"]);
+    assert_eq!(said.code, 3, "{}", said.out);
+    assert!(said.out.contains("config.bad_certificate") && said.out.contains("gateway.yaml:2:"), "{}", said.out);
+    assert!(said.out.contains("it is not the key of the certificate in"), "{}", said.out);
+}
