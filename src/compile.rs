@@ -5,6 +5,7 @@
 //! no assertion: the catalogue is handed in.
 
 pub mod blocks;
+pub mod calling;
 pub mod challenge;
 pub mod content;
 pub mod context;

@@ -4,20 +4,24 @@
 //! It knows no sockets and no HTTP: the server wraps its connections with what is made here. TLS 1.2 and 1.3 by
 //! rustls, cryptography by aws-lc; the choice of cipher suites and groups is theirs. Early data is never taken.
 
+mod calling;
 mod listening;
 mod material;
 mod pem;
 mod resolver;
 mod session;
+mod wire;
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 
+pub use calling::{Calling, CallingSettings};
 pub use listening::{Listening, Look};
 pub use material::{ListenerFiles, MinVersion, Pair};
-pub use pem::Problem;
+pub use pem::{Problem, certificates_of, is_readable_by_others, private_key_of};
 pub use session::Session;
+pub use wire::Wire;
 
 /// The one provider of cryptography of this process.
 fn provider() -> Arc<CryptoProvider> {

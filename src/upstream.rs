@@ -1,4 +1,4 @@
-//! One call to an upstream over HTTP/1.1: connection pools, balance, retries, timeouts (RFC 9110 §7.6,
+//! One call to an upstream over HTTP/1.1, in clear or over TLS: connection pools, balance, retries, timeouts (RFC 9110 §7.6,
 //! RFC 9112 §9).
 //!
 //! It knows nothing of policies and exchanges: a [`Call`] says what to send and where, an [`Answer`]
@@ -37,7 +37,7 @@ use crate::body::{Body, BodyFault, BodyLimits};
 /// Bounds on the waits of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Lookup and TCP connect together, each attempt.
+    /// Lookup, TCP connect and TLS handshake together, each attempt.
     pub connect: Duration,
     /// From the last byte of the request to the head of the answer, each attempt.
     pub first_byte: Duration,

@@ -2,7 +2,7 @@
 //!
 //! RFC 9110 §7.6.1 (hop-by-hop fields), §9.2.2 (what may be sent again), RFC 9112 §6. Any HTTP answer is a
 //! passed verdict unless `success_when` says otherwise; redirects are never followed. This version speaks
-//! HTTP/1.1 without TLS to upstreams.
+//! HTTP/1.1 to upstreams, in clear or over TLS with the certificate always verified.
 
 mod target;
 
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use self::target::{TargetParams, Way, allowed_hosts};
 use crate::audit::record::Upstream as SentTo;
 use crate::body::{Body, BodyLimits};
+use crate::compile::calling::CallingDoc;
 use crate::compile::context::Part;
 use crate::compile::credential::cut_withheld;
 use crate::compile::flow::Happened;
@@ -31,7 +32,7 @@ use crate::engine::run::body_fault;
 use crate::engine::value::{Type, Value};
 use crate::expr::fault_by;
 use crate::fault::Fault;
-use crate::source::{Expression, Literal, Name, OneOrMany, Text};
+use crate::source::{Expression, Literal, Name, OneOrMany, Spanned, Text};
 use crate::upstream::{Answer, Call, HostHeader, Retry, SendError, Timeouts};
 
 /// Nanoseconds of a millisecond.
@@ -57,7 +58,11 @@ pub const KIND: Kind = Kind {
             status: 502,
             doc: "The upstream's name has no address. Check the name and the machine's resolver.",
         },
-        FaultDoc { code: "route.tls", status: 502, doc: "TLS with the upstream failed." },
+        FaultDoc {
+            code: "route.tls",
+            status: 502,
+            doc: "TLS with the upstream failed: its certificate, or what was offered. See the record's `detail`.",
+        },
         FaultDoc {
             code: "route.bad_answer",
             status: 502,
@@ -178,6 +183,9 @@ struct Route {
     /// Time limits; with `upstream` they tighten its own.
     #[serde(default)]
     timeouts: TimeoutsDoc,
+    /// TLS of an `https://` target.
+    #[serde(default)]
+    tls: Option<Spanned<CallingDoc>>,
     /// When and how often it is sent again.
     #[serde(default)]
     retry: Option<RetryDoc>,
@@ -199,7 +207,8 @@ struct Route {
 impl Assertion for Route {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let (allowed_hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx)?, private(&self.allow_private, cx)?);
-        let params = TargetParams { to: self.to, upstream: self.upstream, path: self.path, query: self.query };
+        let params =
+            TargetParams { to: self.to, upstream: self.upstream, path: self.path, query: self.query, tls: self.tls };
         let way = params.compile(step, cx, allowed_hosts, addresses);
         let method = self.method.as_ref().map(|literal| cx.method_to_send(literal));
         let host = self.host.as_ref().map(|literal| host(literal, cx));

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
 use crate::compile::named::{Named, Shelf, Stamp};
 use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
@@ -20,6 +22,17 @@ pub struct SymmetricKey {
     pub algorithms: Vec<String>,
 }
 
+/// Certificates under a name: authorities that are trusted.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    pub list: Vec<CertificateDer<'static>>,
+}
+
+/// A private key with its certificate and chain; without them in a policy test, which reads nothing of the machine.
+pub struct PrivateKey {
+    pub certified: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
 /// Every resource of a set of files. A resource that was declared but is broken stands as `None`, so that
 /// whoever refers to it is not told that it does not exist.
 ///
@@ -29,6 +42,8 @@ pub struct Resources {
     pub users: Named<Option<Arc<Users>>>,
     pub api_keys: Named<Option<Arc<ApiKeys>>>,
     pub keys: Named<Option<Arc<SymmetricKey>>>,
+    pub certificates: Named<Option<Arc<Certificates>>>,
+    pub private_keys: Named<Option<Arc<PrivateKey>>>,
     pub secrets: Named<Option<Secret>>,
     pub lists: Named<Option<Arc<[Value]>>>,
     pub upstreams: Named<Option<Arc<Upstream>>>,
@@ -42,19 +57,32 @@ pub struct Resources {
 
 impl Resources {
     /// Every collection. What is not among them is the same as long as the process lives.
-    pub fn shelves(&self) -> [&dyn Shelf; 6] {
-        let Resources { users, api_keys, keys, secrets, lists, upstreams, env: _, env_listed: _, outside: _ } = self;
-        [users, api_keys, keys, secrets, lists, upstreams]
+    pub fn shelves(&self) -> [&dyn Shelf; 8] {
+        let Resources {
+            users,
+            api_keys,
+            keys,
+            certificates,
+            private_keys,
+            secrets,
+            lists,
+            upstreams,
+            env: _,
+            env_listed: _,
+            outside: _,
+        } = self;
+        [users, api_keys, keys, certificates, private_keys, secrets, lists, upstreams]
     }
 
     /// Takes what one document has made, under the stamp of its making.
     pub fn absorb(&mut self, made: &Resources, stamp: Stamp) {
-        let Resources { users, api_keys, keys, secrets, lists, upstreams, env: _, env_listed: _, outside: _ } = made;
-        self.users.absorb(users, stamp);
-        self.api_keys.absorb(api_keys, stamp);
-        self.keys.absorb(keys, stamp);
-        self.secrets.absorb(secrets, stamp);
-        self.lists.absorb(lists, stamp);
-        self.upstreams.absorb(upstreams, stamp);
+        self.users.absorb(&made.users, stamp);
+        self.api_keys.absorb(&made.api_keys, stamp);
+        self.keys.absorb(&made.keys, stamp);
+        self.certificates.absorb(&made.certificates, stamp);
+        self.private_keys.absorb(&made.private_keys, stamp);
+        self.secrets.absorb(&made.secrets, stamp);
+        self.lists.absorb(&made.lists, stamp);
+        self.upstreams.absorb(&made.upstreams, stamp);
     }
 }

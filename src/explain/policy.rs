@@ -226,6 +226,24 @@ pub(super) const PAGES: &[Page] = &[
         "- route: { to: \"http://${path.host}:80\", allowed_hosts: [\"*.internal.example\"] }",
     ),
     page(
+        "policy.bad_tls",
+        "`tls` of a route or an upstream does not fit: its target is spoken to in clear, a version is not spoken, or its keys cannot be used.",
+        "It goes with `https://` targets; `ca` names a key of kind `certificates`, `certificate` one of kind `private`.",
+        "upstream: orders\ntargets: [\"https://10.0.0.5:9443\"]\ntls: { ca: corp_ca, server_name: orders.local, min: \"1.3\" }",
+    ),
+    page(
+        "policy.bad_key",
+        "A key's source does not fit its kind, or its file cannot be read.",
+        "Symmetric keys come from a `secret`; certificates, and a private key with its certificate, from a PEM file.",
+        "key: corp_ca\nkind: certificates\nfrom: { file: keys/corp-ca.pem }",
+    ),
+    page(
+        "policy.open_key",
+        "A warning: everybody on this machine may read a private key.",
+        "Let only the gateway's user and its group read it.",
+        "chmod 640 keys/client.pem",
+    ),
+    page(
         "policy.secret_missing",
         "The secret's source gives nothing.",
         "Set the variable, or create the file.",

@@ -167,7 +167,7 @@ pub(super) async fn serve<H: Handler>(
         Some(tls) => match shake_hands(bare, &state, tls, &mut watch, &worker).await {
             Ok(stream) => {
                 peer.tls = Some(Arc::new(Session::of(stream.get_ref().1)));
-                Socket::Tls(Box::new(stream))
+                Socket::Tls(Box::new(stream.into()))
             }
             Err(refusal) => return refusal.into_iter().for_each(|refusal| handler.refused(&peer, refusal)),
         },

@@ -104,7 +104,7 @@ impl ListenerFiles {
 }
 
 impl MinVersion {
-    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+    pub(super) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
         static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
         static NEW: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
         match self {

@@ -70,7 +70,17 @@ pub(super) fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'st
     })
 }
 
+/// All certificates of a PEM text, at least one; the error says what was expected.
+pub fn certificates_of(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates(Path::new(""), bytes).map_err(|problem| problem.text)
+}
+
+/// The first private key of a PEM text; the error says what was expected, and nothing of the text.
+pub fn private_key_of(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    private_key(Path::new(""), bytes).map_err(|problem| problem.text)
+}
+
 /// Whether everybody on the machine may read a file.
-pub(super) fn is_readable_by_others(path: &Path) -> bool {
+pub fn is_readable_by_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS_READ != 0)
 }

@@ -1,4 +1,4 @@
-//! Opens one TCP connection to an origin: lookup, addresses in turn, all within the connect timeout.
+//! Opens one connection to an origin: lookup, addresses in turn, TLS, all within the connect timeout.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::SendError;
 use super::address::Addresses;
 use super::origin::{Host, Origin};
 use crate::clock::wheel::{Timer, Wheel};
+use crate::tls::Wire;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -65,6 +67,18 @@ pub(super) async fn connect(
         }
     }
     Err(failure)
+}
+
+/// Shakes hands where the origin is spoken to over TLS, before `deadline`. The certificate is always verified.
+pub(super) async fn secure(origin: &Origin, stream: TcpStream, deadline: &Timer) -> Result<Wire<TcpStream>, SendError> {
+    let Some(tls) = &origin.tls else { return Ok(Wire::Clear(stream)) };
+    let failed = |why: &dyn std::fmt::Display| SendError::Tls(format!("{origin}: {why}"));
+    let name = tls.server_name(&origin.host.to_string()).map_err(|why| failed(&why))?;
+    match within(deadline, TlsConnector::from(tls.config()).connect(name, stream)).await {
+        None => Err(SendError::TimeoutConnect),
+        Some(Err(error)) => Err(failed(&error)),
+        Some(Ok(stream)) => Ok(Wire::Tls(Box::new(stream.into()))),
+    }
 }
 
 async fn resolve(origin: &Origin) -> io::Result<SmallVec<[SocketAddr; ADDRESSES_MAX]>> {

@@ -25,6 +25,7 @@ use super::pool::{Lane, Place};
 use super::socket::Socket;
 use crate::body::{Body, BodyFault};
 use crate::clock::wheel::{Timer, Wheel};
+use crate::tls::Wire;
 
 /// Status line and fields of an answer together, bytes; hyper allows 100 fields by itself.
 pub(super) const ANSWER_HEAD_BYTES: usize = 64 * 1024;
@@ -70,7 +71,7 @@ pub(super) struct Line {
 impl Line {
     /// Starts HTTP/1.1 on a connected stream. `place` is what it occupies in its lane.
     pub(super) async fn start(
-        stream: TcpStream,
+        wire: Wire<TcpStream>,
         peer: IpAddr,
         place: Place,
         wheel: &Wheel,
@@ -90,7 +91,7 @@ impl Line {
             backlog: Cell::new(false),
             expired: Cell::new(None),
         });
-        let io = TokioIo::new(Socket::new(stream, line.clone()));
+        let io = TokioIo::new(Socket::new(wire, line.clone()));
         let (sender, connection) =
             Builder::new().max_header_size(ANSWER_HEAD_BYTES).max_buf_size(ANSWER_HEAD_BYTES).handshake(io).await?;
         line.sender.replace(Some(sender));

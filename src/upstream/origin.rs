@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::tls::Calling;
+
 /// Longest DNS name (RFC 1035 §2.3.4), in bytes.
 const NAME_BYTES: usize = 253;
 /// Longest label of a DNS name (RFC 1035 §2.3.4), in bytes.
 const LABEL_BYTES: usize = 63;
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// A host: an address needs no lookup, a name (lower case) does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,10 +26,12 @@ pub enum Host {
     Name(Box<str>),
 }
 
-/// Scheme, host and port. Equal origins share connections.
+/// Scheme, host and port, and the TLS they are spoken to with. Equal origins share connections.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub https: bool,
+    /// What `https` is spoken with.
+    pub tls: Option<Arc<Calling>>,
     pub host: Host,
     pub port: u16,
     /// As it stands in a Host field: without the scheme's default port.
@@ -35,33 +40,39 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads `http://host[:port]`. Nothing may follow the port.
+    /// Reads `http://host[:port]` or `https://host[:port]`. Nothing may follow the port.
     pub fn parse(text: &str) -> Result<Origin, String> {
         let expected = || format!("expected an origin such as http://10.0.0.5:9000, found {text:?}");
         let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err("https upstreams are not served by this version".to_owned());
-        }
-        if !scheme.eq_ignore_ascii_case("http") {
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
             return Err(expected());
         }
+        let (scheme, own_port) = if https { ("https", HTTPS_PORT) } else { ("http", HTTP_PORT) };
         if let Some(odd) = rest.chars().find(|c| "/?#@\\".contains(*c) || c.is_whitespace() || c.is_control()) {
             return Err(format!("{}; {odd:?} has no place in an origin", expected()));
         }
         let (host, port) = split_port(rest).ok_or_else(expected)?;
         let port = match port {
-            None => HTTP_PORT,
+            None => own_port,
             Some(digits) => port_number(digits)
                 .ok_or_else(|| format!("expected a port between 1 and 65535 in {text:?}, found {digits:?}"))?,
         };
         let host = parse_host(host).ok_or_else(|| format!("{}; {host:?} is no host name or address", expected()))?;
         let mut authority = host.to_string();
-        if port != HTTP_PORT {
+        if port != own_port {
             authority = format!("{authority}:{port}");
         }
-        let text = Arc::from(format!("http://{authority}"));
+        let text = Arc::from(format!("{scheme}://{authority}"));
         let authority = HeaderValue::try_from(authority).map_err(|_| expected())?;
-        Ok(Origin { https: false, host, port, authority, text })
+        let tls = if https { Some(Calling::usual()?) } else { None };
+        Ok(Origin { https, tls, host, port, authority, text })
+    }
+
+    /// The same over this TLS; one in clear stays in clear.
+    pub fn over(mut self, tls: Arc<Calling>) -> Origin {
+        self.tls = self.tls.map(|_| tls);
+        self
     }
 
     /// The value of a Host field that names this origin.
@@ -140,7 +151,7 @@ impl fmt::Display for Origin {
 
 impl PartialEq for Origin {
     fn eq(&self, other: &Origin) -> bool {
-        self.port == other.port && self.https == other.https && self.host == other.host
+        self.port == other.port && self.tls == other.tls && self.host == other.host
     }
 }
 
@@ -148,7 +159,7 @@ impl Eq for Origin {}
 
 impl Hash for Origin {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.https.hash(state);
+        self.tls.as_ref().map(|tls| tls.identity()).hash(state);
         self.host.hash(state);
         self.port.hash(state);
     }
@@ -176,9 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn https_says_that_it_is_not_served() {
-        let error = Origin::parse("https://orders.local").unwrap_err();
-        assert_eq!(error, "https upstreams are not served by this version");
+    fn https_has_its_own_port_and_tls_is_part_of_the_origin() {
+        for (text, form, port) in [
+            ("https://orders.local", "https://orders.local", 443),
+            ("HTTPS://orders.local:443", "https://orders.local", 443),
+            ("https://orders.local:80", "https://orders.local:80", 80),
+        ] {
+            let origin = Origin::parse(text).unwrap();
+            assert_eq!((&**origin.text(), origin.port), (form, port));
+        }
+        let usual = || Origin::parse("https://a").unwrap();
+        let named = |name: &str| {
+            let settings = crate::tls::CallingSettings { server_name: Some(name.to_owned()), ..Default::default() };
+            usual().over(Arc::new(Calling::new(settings).unwrap()))
+        };
+        assert_eq!(named("b.test"), named("b.test"));
+        assert!(named("b.test") != usual() && named("b.test") != named("c.test"));
+        assert_ne!(usual(), Origin::parse("http://a:443").unwrap());
+        let in_clear = Origin::parse("http://a").unwrap();
+        assert_eq!(in_clear.clone().over(Calling::usual().unwrap()), in_clear);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::address::Addresses;
 use super::budget::RetryBudget;
-use super::connect::{connect, within};
+use super::connect::{connect, secure, within};
 use super::line::Line;
 use super::origin::Origin;
 use super::{PoolLimits, SendError};
@@ -121,7 +121,8 @@ impl Pool {
         let stream = connect(&self.wheel, wanted.origin, wanted.addresses, &deadline, wanted.time).await?;
         let refused = |error: &dyn std::fmt::Display| SendError::Connect(format!("{}: {error}", wanted.origin));
         let peer = stream.peer_addr().map_err(|error| refused(&error))?.ip();
-        let line = Line::start(stream, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
+        let wire = secure(wanted.origin, stream, &deadline).await?;
+        let line = Line::start(wire, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
         Ok((line, false))
     }
 }

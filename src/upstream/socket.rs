@@ -1,4 +1,4 @@
-//! A TCP stream that notes what a connection has to know about its peer.
+//! A stream that notes what a connection has to know about its peer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,16 +9,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::line::Line;
+use crate::tls::Wire;
 
 /// The stream below hyper.
 pub(super) struct Socket {
-    stream: TcpStream,
+    wire: Wire<TcpStream>,
     line: Rc<Line>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, line: Rc<Line>) -> Socket {
-        Socket { stream, line }
+    pub(super) fn new(wire: Wire<TcpStream>, line: Rc<Line>) -> Socket {
+        Socket { wire, line }
     }
 
     /// A peer that closed early may have answered before; the answer counts, so a failed write is
@@ -40,7 +41,7 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let result = Pin::new(&mut self.wire).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.line.hears();
         }
@@ -50,7 +51,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, data);
+        let result = Pin::new(&mut self.wire).poll_write(cx, data);
         self.written(data.len(), result)
     }
 
@@ -60,19 +61,24 @@ impl AsyncWrite for Socket {
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let offered = data.iter().map(|part| part.len()).sum();
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        let result = Pin::new(&mut self.wire).poll_write_vectored(cx, data);
         self.written(offered, result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.wire).poll_flush(cx);
+        // TLS takes more than the socket does: what is left waits for the flush.
+        if matches!(self.wire, Wire::Tls(_)) {
+            self.line.backlog.set(result.is_pending());
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod failures;
 mod retries;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

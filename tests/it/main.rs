@@ -18,5 +18,5 @@ mod reload_storm;
 mod steps;
 mod testing;
 mod tidy;
-mod trace;
 mod tls;
+mod trace;

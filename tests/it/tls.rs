@@ -106,6 +106,36 @@ fn renewed_certificates_serve_and_broken_ones_are_told_of() {
 }
 
 #[test]
+fn upstreams_are_spoken_to_over_tls_with_the_certificate_verified() {
+    let authority = Authority::new();
+    let upstream = gateway(&authority);
+    let port = upstream.main.port();
+    let folder = Folder::with(&[
+        ("policies/keys.yaml", "key: corp_ca\nkind: certificates\nfrom: { file: ca.pem }\n"),
+        (
+            "policies/named.yaml",
+            &format!(
+                "upstream: tell\ntargets: [\"https://127.0.0.1:{port}\"]\nhost: a.test\ntls: {{ ca: corp_ca, server_name: a.test }}\n"
+            ),
+        ),
+        ("policies/a.yaml", "service: a\nmatch: { path: /a }\npolicy: [{ route: { upstream: tell, path: /tell } }]\n"),
+        (
+            "policies/b.yaml",
+            &format!("service: b\nmatch: {{ path: /b }}\npolicy: [{{ route: \"https://127.0.0.1:{port}/tell\" }}]\n"),
+        ),
+    ]);
+    folder.write("ca.pem", &authority.0.pem());
+    let gateway = Gateway::serve(folder);
+    let answer = gateway.get("/a");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "https 1.3 a.test http/1.1"));
+    // Nobody said that this authority may be trusted.
+    assert_eq!(gateway.get("/b").status, 502);
+    let record = gateway.record("/b");
+    assert_eq!(record["fault"], "route.tls");
+    assert!(record["detail"].as_str().unwrap().contains("invalid peer certificate"), "{record}");
+}
+
+#[test]
 fn files_that_are_no_pair_keep_the_gateway_from_starting() {
     let authority = Authority::new();
     let folder = Folder::with(&[("gateway.yaml", GATEWAY), ("policies/tell.yaml", TELL)]);

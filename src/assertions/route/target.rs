@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
+use crate::compile::calling::CallingDoc;
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::url::{PathText, host_fits, is_outside, outside};
 use crate::compile::{Compile, Step};
@@ -13,7 +14,8 @@ use crate::engine::message::split_authority;
 use crate::engine::value::Origin as ValueOrigin;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
-use crate::source::{Literal, Name, Node, OneOrMany, Text};
+use crate::source::{Literal, Name, Node, OneOrMany, Span, Spanned, Text};
+use crate::tls::Calling;
 use crate::upstream::{Addresses, Destination, Origin, Upstream};
 
 /// The parameters that say where to.
@@ -22,6 +24,7 @@ pub(super) struct TargetParams {
     pub upstream: Option<Name>,
     pub path: Option<Text>,
     pub query: Option<Text>,
+    pub tls: Option<Spanned<CallingDoc>>,
 }
 
 /// A resolved way.
@@ -42,6 +45,7 @@ enum WhereTo {
         text: TextParam,
         hosts: Vec<String>,
         private: Option<Arc<[IpNet]>>,
+        tls: Option<Arc<Calling>>,
     },
 }
 
@@ -60,13 +64,22 @@ impl TargetParams {
         hosts: Vec<String>,
         private: Option<Arc<[IpNet]>>,
     ) -> Option<Way> {
+        let is_named = self.upstream.is_some() || self.to.as_ref().is_some_and(|to| !is_url(text_of(to)));
+        if let Some(tls) = self.tls.as_ref().filter(|_| is_named) {
+            let help = "write it into the `upstream` document";
+            return cx.refuse("policy.bad_tls", tls.span, "an upstream has its own `tls`", help);
+        }
+        let tls = match &self.tls {
+            Some(tls) => Some((tls.span, CallingDoc::calling(tls, cx)?)),
+            None => None,
+        };
         match (self.to, self.upstream) {
             (Some(to), None) if is_url(to.0.as_text().unwrap_or_default()) => {
                 if self.path.is_some() || self.query.is_some() {
                     let help = "write the path into `to`, or use `rewrite`";
                     return cx.refuse("policy.bad_value", to.0.span(), "`path` and `query` go with `upstream`", help);
                 }
-                url(&to, cx, hosts, private)
+                url(&to, cx, hosts, private, tls)
             }
             (Some(to), None) => {
                 let name = Name { name: to.0.as_text().unwrap_or_default().into(), span: to.0.span() };
@@ -82,6 +95,10 @@ impl TargetParams {
             }
         }
     }
+}
+
+fn text_of(text: &Text) -> &str {
+    text.0.as_text().unwrap_or_default()
 }
 
 fn is_url(text: &str) -> bool {
@@ -113,7 +130,13 @@ fn named(name: &Name, path: Option<Text>, query: Option<Text>, cx: &mut Compile<
 }
 
 /// Splits `http://host:port/path?query`; slashes and question marks inside `${...}` do not count.
-fn url(to: &Text, cx: &mut Compile<'_>, hosts: Vec<String>, private: Option<Arc<[IpNet]>>) -> Option<Way> {
+fn url(
+    to: &Text,
+    cx: &mut Compile<'_>,
+    hosts: Vec<String>,
+    private: Option<Arc<[IpNet]>>,
+    tls: Option<(Span, Arc<Calling>)>,
+) -> Option<Way> {
     let (node, text) = (&to.0, to.0.as_text().unwrap_or_default());
     let after_scheme = text.find("://").map_or(0, |at| at + 3);
     let marks = outside(text);
@@ -123,7 +146,7 @@ fn url(to: &Text, cx: &mut Compile<'_>, hosts: Vec<String>, private: Option<Arc<
     if marks.iter().any(|(_, mark)| *mark == '#') {
         return cx.refuse("policy.bad_url", node.span(), "a fragment (`#`) is never sent", "remove it");
     }
-    let origin = self::origin(node, origin, cx, hosts, private)?;
+    let origin = self::origin(node, origin, cx, hosts, private, tls)?;
     let query_at = rest.char_indices().zip(0..).find(|((at, mark), _)| *mark == '?' && is_outside(rest, *at));
     let (path, query) = match query_at {
         Some(((at, _), _)) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
@@ -151,6 +174,7 @@ fn origin(
     cx: &mut Compile<'_>,
     hosts: Vec<String>,
     private: Option<Arc<[IpNet]>>,
+    tls: Option<(Span, Arc<Calling>)>,
 ) -> Option<WhereTo> {
     let compiled = cx.text_of(&node.with_text(text), Place::Plain, Sink::Inside)?;
     let known = compiled.template().known();
@@ -164,10 +188,20 @@ fn origin(
             let help = "name the hosts it may choose: `allowed_hosts: [api.example.com]`";
             return cx.refuse("policy.open_host", node.span(), message, help);
         }
-        return Some(WhereTo::Chosen { text: compiled, hosts, private });
+        let tls = tls.map(|(_, tls)| tls);
+        return Some(WhereTo::Chosen { text: compiled, hosts, private, tls });
     };
     match Origin::parse(&fixed) {
-        Ok(origin) => Some(WhereTo::Fixed(Arc::new(origin))),
+        Ok(origin) => match tls {
+            Some((span, _)) if !origin.https => cx.refuse(
+                "policy.bad_tls",
+                span,
+                "this target is spoken to in clear",
+                "write `https://`, or remove `tls`",
+            ),
+            Some((_, tls)) => Some(WhereTo::Fixed(Arc::new(origin.over(tls)))),
+            None => Some(WhereTo::Fixed(Arc::new(origin))),
+        },
         Err(why) => cx.refuse("policy.bad_url", node.span(), why, "write `http://10.0.0.5:9000`"),
     }
 }
@@ -233,10 +267,14 @@ impl Way {
         match (&self.upstream, &self.origin) {
             (Some(upstream), _) => Ok((Destination::Upstream(upstream.clone()), Addresses::Any)),
             (None, Some(WhereTo::Fixed(origin))) => Ok((Destination::Origin(origin.clone()), Addresses::Any)),
-            (None, Some(WhereTo::Chosen { text, hosts, private })) => {
+            (None, Some(WhereTo::Chosen { text, hosts, private, tls })) => {
                 let written = text.read(x)?;
                 let bad = |detail: String| fault_by(text.facts().origin, "route.bad_host", detail);
                 let origin = Origin::parse(&written).map_err(bad)?;
+                let origin = match tls {
+                    Some(tls) => origin.over(tls.clone()),
+                    None => origin,
+                };
                 if !hosts.iter().any(|allowed| allows(allowed, &origin)) {
                     return Err(bad(format!("`{}:{}` is not among allowed_hosts", origin.host, origin.port)));
                 }

@@ -6,10 +6,12 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
 use crate::compile::sending::TimeoutsDoc;
 use crate::policy::resources::{Build, ResourceKind};
-use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, read};
+use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Spanned, read};
+use crate::tls::Calling;
 use crate::upstream::{Balance, Eject, HostHeader, Origin, Target, Upstream};
 
 pub const KIND: ResourceKind = ResourceKind {
@@ -26,7 +28,7 @@ struct UpstreamDoc {
     /// Its name.
     #[allow(dead_code)] // the declaring key: read before
     upstream: Name,
-    /// `http://host:port`, or `{ url: ..., weight: 2 }`.
+    /// `http://host:port` or `https://host:port`, or `{ url: ..., weight: 2 }`.
     targets: OneOrMany<Node>,
     /// How a target is chosen.
     #[serde(default)]
@@ -37,6 +39,9 @@ struct UpstreamDoc {
     /// Time limits of each call; a `route` can tighten them.
     #[serde(default)]
     timeouts: TimeoutsDoc,
+    /// TLS of its `https://` targets.
+    #[serde(default)]
+    tls: Option<Spanned<CallingDoc>>,
     /// What the upstream sees as `Host`: `upstream` (its own name), `client` (what the client asked for), or a text.
     #[serde(default)]
     host: Option<Literal>,
@@ -48,7 +53,7 @@ struct UpstreamDoc {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TargetDoc {
-    /// `http://host:port`
+    /// `http://host:port` or `https://host:port`
     url: Literal,
     /// Share among the others.
     #[serde(default = "one")]
@@ -103,8 +108,18 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 
 fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream> {
     let doc: UpstreamDoc = read(node, None, "an upstream", build.diags)?;
-    let targets: Vec<Option<Arc<Target>>> = doc.targets.iter().map(|target| self::target(target, build)).collect();
+    let tls = match &doc.tls {
+        Some(tls) => Some(CallingDoc::calling(tls, &mut build.context())?),
+        None => None,
+    };
+    let targets = doc.targets.iter().map(|node| target(node, tls.as_ref(), build)).collect::<Vec<_>>();
     let targets = targets.into_iter().collect::<Option<Vec<_>>>()?;
+    if let Some(tls) = doc.tls.as_ref().filter(|_| !targets.iter().any(|target| target.origin.https)) {
+        let message = "no target of this upstream is spoken to over TLS";
+        let help = "write `https://` targets, or remove `tls`";
+        build.diags.push(Diagnostic::error("policy.bad_tls", tls.span, message).with_help(help));
+        return None;
+    }
     let mut upstream = match Upstream::new(&name.name, targets) {
         Ok(upstream) => upstream,
         Err(why) => {
@@ -129,7 +144,7 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
     Some(upstream)
 }
 
-fn target(node: &Node, build: &mut Build<'_>) -> Option<Arc<Target>> {
+fn target(node: &Node, tls: Option<&Arc<Calling>>, build: &mut Build<'_>) -> Option<Arc<Target>> {
     let (url, weight) = match node.as_text() {
         Some(_) => (Literal(node.clone()), 1),
         None => {
@@ -139,10 +154,18 @@ fn target(node: &Node, build: &mut Build<'_>) -> Option<Arc<Target>> {
     };
     let text = build.context().literal(&url)?;
     match Origin::parse(&text) {
-        Ok(origin) => Some(Arc::new(Target::new(Arc::new(origin), weight))),
+        Ok(origin) => {
+            let origin = match tls {
+                Some(tls) => origin.over(tls.clone()),
+                None => origin,
+            };
+            Some(Arc::new(Target::new(Arc::new(origin), weight)))
+        }
         Err(why) => {
             let diagnostic = Diagnostic::error("policy.bad_url", url.0.span(), why);
-            build.diags.push(diagnostic.with_help("write `http://10.0.0.5:9000`, without a path"));
+            build
+                .diags
+                .push(diagnostic.with_help("write `http://10.0.0.5:9000` or `https://orders.local`, without a path"));
             None
         }
     }
