@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gatewright::body::Body;
 use gatewright::engine::program::Verdict;
 use gatewright::engine::run::run;
-use ten_steps::{Bench, bench, bench_at};
+use ten_steps::{Bench, TEN_PLAIN_STEPS, bench, bench_at};
 
 const ROUNDS: usize = 21;
 const RUNS: u32 = 5_000;
@@ -101,6 +101,7 @@ fn hostile() {
 }
 
 fn main() {
+    measure("ten plain steps, to compare", &mut bench(TEN_PLAIN_STEPS));
     measure("native condition", &mut bench("  - when: request.method == 'POST' && path.id != '8'\n    log: never\n"));
     let interpreted = "  - when: \"if request.method == 'POST' { path.id != '8' } else { false }\"\n    log: never\n";
     measure("interpreted condition", &mut bench(interpreted));

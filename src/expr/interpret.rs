@@ -45,11 +45,6 @@ pub(super) fn is_method(name: &str) -> bool {
     Method::named(name).is_some() || name == PUSH
 }
 
-/// The list methods, how they are written, for the reference.
-pub fn methods() -> impl Iterator<Item = &'static str> {
-    Method::ALL.into_iter().map(Method::usage).chain(["list.push(x)"])
-}
-
 /// A compiled text.
 pub struct Interpreted {
     ast: AST,

@@ -1,7 +1,6 @@
 //! Functions of texts.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use crate::engine::value::{Val, Value};
 use crate::expr::compare::has_edge;
@@ -32,13 +31,13 @@ pub(super) fn trim(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
 
 pub(super) fn split(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
     let [text, separator, _] = arguments.texts();
-    let parts: Arc<[Value]> = if separator.is_empty() {
+    let parts: Vec<Value> = if separator.is_empty() {
         let mut buffer = [0; 4];
         text.chars().take(LIST_ELEMENTS_MAX + 1).map(|char| Value::text(&*char.encode_utf8(&mut buffer))).collect()
     } else {
         text.split(&*separator).take(LIST_ELEMENTS_MAX + 1).map(Value::text).collect()
     };
-    if parts.len() > LIST_ELEMENTS_MAX { Err(Failure::TooLarge) } else { Ok(Val::List(Cow::Owned(parts.to_vec()))) }
+    if parts.len() > LIST_ELEMENTS_MAX { Err(Failure::TooLarge) } else { Ok(Val::List(Cow::Owned(parts))) }
 }
 
 pub(super) fn join(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {

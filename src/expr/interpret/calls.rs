@@ -27,7 +27,7 @@ impl Lower<'_> {
         match (sign, args.len()) {
             ("!", 1) => {
                 let mut args = args;
-                let known = args.first_mut().map(|inner| self.truth(inner, "!"));
+                let known = args.first_mut().map(|inner| self.condition(inner, "!"));
                 let facts = known.map_or(Facts::policy(Type::Bool), |known| known.facts);
                 self.put(place, args, Action::Not, facts, at);
                 Known::of(facts)

@@ -98,7 +98,6 @@ fn apply<const N: usize>(
     closure: &FnPtr,
     arguments: [Dynamic; N],
 ) -> Outcome {
-    run::still_in_time(work.plan.at)?;
     let mut values: smallvec::SmallVec<[Dynamic; 4]> = closure.curry().iter().cloned().collect();
     values.extend(arguments);
     let mut values: smallvec::SmallVec<[&mut Dynamic; 4]> = values.iter_mut().collect();

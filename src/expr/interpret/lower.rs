@@ -241,6 +241,7 @@ impl Lower<'_> {
     fn assignment(&mut self, parts: &mut (OpAssignment, rhai::BinaryExpr)) -> Known {
         let nothing = Known::of(Facts::policy(Type::Any).maybe());
         let at = parts.0.position();
+        let mut plain = false;
         if let Some((_, _, _, _, _, sign)) = parts.0.get_op_assignment_info() {
             // `a += b` is `a = a + b`, with our own `+`.
             let both = vec![parts.1.lhs.clone(), parts.1.rhs.clone()];
@@ -249,9 +250,10 @@ impl Lower<'_> {
             parts.1.rhs = value;
             parts.0 = OpAssignment::new_assignment(at);
         } else {
-            self.expr(&mut parts.1.rhs);
+            let ty = self.expr(&mut parts.1.rhs).facts.ty;
+            plain = !Kinds::of(ty).meets(Kinds::LIST.or(Kinds::MAP));
         }
-        if !matches!(parts.1.lhs, Expr::Variable(..)) {
+        if !plain && !matches!(parts.1.lhs, Expr::Variable(..)) {
             let facts = self.anything;
             self.wrap(&mut parts.1.rhs, Action::Stored, facts);
         }
@@ -266,8 +268,17 @@ impl Lower<'_> {
         self.put(expr, vec![inner], action, facts, at);
     }
 
-    /// A condition.
+    /// A condition of a statement of Rhai's own: it must be a bool.
     pub fn truth(&mut self, expr: &mut Expr, sign: &str) -> Known {
+        let known = self.condition(expr, sign);
+        if !only_answers(expr) {
+            self.wrap(expr, Action::Truth, known.facts);
+        }
+        known
+    }
+
+    /// A condition whose plan asks for a bool itself.
+    pub fn condition(&mut self, expr: &mut Expr, sign: &str) -> Known {
         let at = expr.start_position();
         let known = self.expr(expr);
         if !Kinds::of(known.facts.ty).meets(Kinds::BOOL) {
@@ -276,7 +287,6 @@ impl Lower<'_> {
             let error = Error::new("expr.type_mismatch", self.at(at), message, word);
             self.refuse(error.with_help("compare it with something: `x == 'a'`, `x > 0`, `exists(x)`"));
         }
-        self.wrap(expr, Action::Truth, known.facts);
         Known::of(Facts { ty: Type::Bool, absent: false, ..known.facts })
     }
 
@@ -360,7 +370,7 @@ impl Lower<'_> {
         let sign = if and { "&&" } else { "||" };
         let mut facts = Facts::policy(Type::Bool);
         for part in &mut parts {
-            facts = facts.mixed(self.truth(part, sign).facts);
+            facts = facts.mixed(self.condition(part, sign).facts);
         }
         self.put(place, parts, if and { Action::And } else { Action::Or }, facts, at);
         Known::of(facts)
@@ -381,6 +391,27 @@ impl Lower<'_> {
         }
         known.unwrap_or_else(|| self.anything())
     }
+}
+
+/// Whether a lowered expression gives a bool and nothing else.
+fn only_answers(expr: &Expr) -> bool {
+    let Expr::Custom(custom, _) = expr else { return matches!(expr, Expr::BoolConstant(..)) };
+    let carried = custom.state.read_lock::<Carried>();
+    carried.is_some_and(|carried| {
+        matches!(
+            carried.0.action,
+            Action::And
+                | Action::Or
+                | Action::Not
+                | Action::Truth
+                | Action::Exists
+                | Action::Compare(_)
+                | Action::In { .. }
+                | Action::Matches(_)
+                | Action::InNetworks(_)
+                | Action::InNetworkList
+        )
+    })
 }
 
 /// The facts of a value made of others.

@@ -5,6 +5,8 @@
 
 use rhai::{Dynamic, EvalAltResult, EvalContext, Expression, ImmutableString};
 
+use smallvec::SmallVec;
+
 use crate::engine::read::Reader;
 use crate::engine::value::{Origin, Val};
 use crate::expr::compare;
@@ -22,6 +24,9 @@ pub(super) type Outcome = Result<Dynamic, Box<EvalAltResult>>;
 
 /// Most bytes that one call of a function looks through: beyond it a single call could take longer than a script may.
 pub const CALL_BYTES_MAX: usize = 256 * 1024;
+
+/// From this size on a text or bytes may take a while.
+const LARGE_BYTES: usize = 4096;
 
 /// What Rhai calls for every plan.
 pub(super) fn evaluate(
@@ -168,7 +173,17 @@ impl Work<'_, '_, '_, '_, '_, '_, '_> {
         self.value(place).map(Own::of)
     }
 
+    /// The value of an input in the language's own form. What is large takes time that Rhai does not count.
     fn view<'o>(&self, own: &'o Own) -> Result<Val<'o>, Box<EvalAltResult>> {
+        let large = match own {
+            Own::Text(text) => text.len() > LARGE_BYTES,
+            Own::Bytes(bytes) => bytes.len() > LARGE_BYTES,
+            Own::Held(_) | Own::Array(_) | Own::Map(_) => true,
+            _ => false,
+        };
+        if large {
+            run::still_in_time(self.plan.at)?;
+        }
         own.view().ok_or_else(|| self.failed(Failure::Expected(Kinds::ANY, own.word())))
     }
 
@@ -228,7 +243,7 @@ impl Work<'_, '_, '_, '_, '_, '_, '_> {
     fn small_enough(&self, bytes: usize) -> Result<(), Box<EvalAltResult>> {
         match bytes > CALL_BYTES_MAX {
             true => Err(run::stop(Stop::Limit("a function is given a text that is too long"), self.plan.at)),
-            false => run::still_in_time(self.plan.at),
+            false => Ok(()),
         }
     }
 
@@ -302,69 +317,57 @@ impl Work<'_, '_, '_, '_, '_, '_, '_> {
     /// Members of a value. A local of the script is looked into where it stands: copying a list for each of its
     /// elements would make every loop quadratic.
     fn chain(&mut self, links: &[Link]) -> Outcome {
-        let mut keys = Vec::with_capacity(links.len());
+        let mut computed: SmallVec<[Member; 2]> = SmallVec::new();
         for link in links {
-            keys.push(match link {
-                Link::Member(member) => member.clone(),
-                Link::Input(place) => match self.own(*place)? {
+            if let Link::Input(place) = link {
+                computed.push(match self.own(*place)? {
                     Own::Text(key) => Member::Key((&*key).into()),
                     Own::Int(position) => Member::Position(position),
                     other => return Err(self.failed(Failure::Expected(Kinds::TEXT.or(Kinds::INT), other.word()))),
-                },
-            });
+                });
+            }
         }
-        let checked = links.iter().map(|link| matches!(link, Link::Input(_)));
-        let keys: Vec<_> = keys.into_iter().zip(checked).collect();
-        let local = self.inputs.first().and_then(|input| input.get_string_value().map(str::to_owned));
-        if let Some(value) = local.as_deref().and_then(|name| self.context.scope().get(name)) {
-            return descend(value, &keys).map_err(|failure| self.failed(failure));
+        let inputs = self.inputs;
+        let local = inputs.first().and_then(Expression::get_string_value);
+        if let Some(value) = local.and_then(|name| self.context.scope().get(name)) {
+            return descend(value, links, &computed).map_err(|failure| self.failed(failure));
         }
         let value = self.value(0)?;
-        descend(&value, &keys).map_err(|failure| self.failed(failure))
+        descend(&value, links, &computed).map_err(|failure| self.failed(failure))
     }
 }
 
-/// Walks down; `true` beside a key says that it was computed and so must fit what it is asked of.
-fn descend(value: &Dynamic, keys: &[(Member, bool)]) -> Result<Dynamic, Failure> {
-    let Some(((key, computed), rest)) = keys.split_first() else { return Ok(value.clone().flatten()) };
+/// Walks down. A key that was computed must fit what it is asked of; a constant one of JSON of another shape is
+/// absent, as natively.
+fn descend(value: &Dynamic, links: &[Link], computed: &[Member]) -> Result<Dynamic, Failure> {
+    let (key, is_computed, rest, left) = match (links.split_first(), computed.split_first()) {
+        (Some((Link::Member(key), rest)), _) => (key, false, rest, computed),
+        (Some((Link::Input(_), rest)), Some((key, left))) => (key, true, rest, left),
+        _ => return Ok(value.clone().flatten()),
+    };
+    let wanted = if matches!(key, Member::Key(_)) { Kinds::MAP } else { Kinds::LIST };
     if let Some(array) = value.read_lock::<rhai::Array>() {
-        return match key {
-            Member::Position(at) => {
-                let at = if *at < 0 { at.saturating_add_unsigned(array.len() as u64) } else { *at };
-                let element = usize::try_from(at).ok().and_then(|at| array.get(at));
-                descend(element.unwrap_or(&Dynamic::UNIT), rest)
-            }
-            Member::Key(_) if *computed => Err(Failure::Types("list", "string")),
-            Member::Key(_) => Err(Failure::Expected(Kinds::MAP, "list")),
-        };
+        let Member::Position(at) = key else { return Err(Failure::Expected(wanted, "list")) };
+        let at = if *at < 0 { at.saturating_add_unsigned(array.len() as u64) } else { *at };
+        let element = usize::try_from(at).ok().and_then(|at| array.get(at));
+        return descend(element.unwrap_or(&Dynamic::UNIT), rest, left);
     }
     if let Some(map) = value.read_lock::<rhai::Map>() {
-        return match key {
-            Member::Key(key) => descend(map.get(&**key).unwrap_or(&Dynamic::UNIT), rest),
-            Member::Position(_) => Err(Failure::Types("map", "int")),
-        };
+        let Member::Key(key) = key else { return Err(Failure::Expected(wanted, "map")) };
+        return descend(map.get(&**key).unwrap_or(&Dynamic::UNIT), rest, left);
     }
     if let Some(held) = value.read_lock::<Held>() {
-        let kinds = Kinds::of_val(&held.view());
-        let fits = match key {
-            Member::Key(_) => Kinds::MAP,
-            Member::Position(_) => Kinds::LIST,
-        };
-        // A constant member of JSON of another shape is absent, as natively; a computed one is a mistake.
-        if *computed && !kinds.meets(fits) {
-            return Err(Failure::Expected(fits, if kinds == Kinds::MAP { "map" } else { "list" }));
+        if is_computed {
+            let kinds = Kinds::of_val(&held.view());
+            if !kinds.meets(wanted) {
+                return Err(Failure::Expected(wanted, if kinds == Kinds::MAP { "map" } else { "list" }));
+            }
         }
-        return descend(&held.member(key.clone()), rest);
+        return descend(&held.member(key.clone()), rest, left);
     }
-    if value.is_unit() {
-        return Ok(Dynamic::UNIT);
-    }
-    match (key, computed) {
-        (_, false) => Ok(Dynamic::UNIT),
-        (key, true) => {
-            let wanted = if matches!(key, Member::Key(_)) { Kinds::MAP } else { Kinds::LIST };
-            Err(Failure::Expected(wanted, Own::of(value.clone()).word()))
-        }
+    match value.is_unit() || !is_computed {
+        true => Ok(Dynamic::UNIT),
+        false => Err(Failure::Expected(wanted, Own::of(value.clone()).word())),
     }
 }
 

@@ -18,7 +18,9 @@ use crate::fault::Fault;
 use crate::limits::SCRIPT_TIME_MAX;
 
 /// The clock is asked once in so many operations.
-const OPERATIONS_PER_CLOCK: u32 = 32;
+const OPERATIONS_PER_CLOCK: u32 = 64;
+/// Most runs are shorter and never ask for the processor's time.
+const SHORT: Duration = Duration::from_micros(500);
 
 /// How a run ends before its end.
 #[derive(Debug)]
@@ -49,7 +51,8 @@ pub(super) struct Lent {
 struct Run {
     lent: Lent,
     deadline: Instant,
-    /// Time of the processor that the thread had taken when the clock was first asked.
+    begun: Instant,
+    /// Time of the processor that the thread had taken when the run was no longer a short one.
     cpu_begun: Option<Duration>,
     ticks: u32,
     drawn: u64,
@@ -68,8 +71,11 @@ impl Run {
     /// machine, has taken nothing from anyone. The processor's clock is a system call, so it is asked only where the
     /// wall clock says that it matters.
     fn is_late(&mut self) -> bool {
-        let begun = *self.cpu_begun.get_or_insert_with(cpu_time);
         let now = Instant::now();
+        if now.duration_since(self.begun) < SHORT {
+            return false;
+        }
+        let begun = *self.cpu_begun.get_or_insert_with(cpu_time);
         if now <= self.deadline {
             return false;
         }
@@ -94,8 +100,9 @@ impl Drop for Ends {
 
 /// Runs `work` with what it is lent.
 pub(super) fn with<T>(lent: Lent, work: impl FnOnce() -> Result<T, Box<EvalAltResult>>) -> Result<T, (Stop, Position)> {
-    let deadline = Instant::now() + lent.budget.time.min(SCRIPT_TIME_MAX);
-    RUN.with(|run| run.replace(Some(Run { lent, deadline, cpu_begun: None, ticks: 0, drawn: 0, stop: None })));
+    let begun = Instant::now();
+    let deadline = begun + lent.budget.time.min(SCRIPT_TIME_MAX);
+    RUN.with(|run| run.replace(Some(Run { lent, deadline, begun, cpu_begun: None, ticks: 0, drawn: 0, stop: None })));
     let _ends = Ends;
     work().map_err(|error| {
         let stop = RUN.with(|run| run.borrow_mut().as_mut().and_then(|run| run.stop.take()));
