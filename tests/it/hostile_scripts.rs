@@ -56,11 +56,11 @@ fn hostile_scripts_hold_up_nobody_else() {
         }
     });
     for _ in 0..3 {
-        for number in 0..HOSTILE.len() {
+        for (number, script) in HOSTILE.iter().enumerate() {
             let answer = get(address, &format!("/h{number}"));
-            assert_eq!(answer.status, 500, "{}", HOSTILE[number]);
+            assert_eq!(answer.status, 500, "{script}");
             let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
-            assert!(["script.limit", "expression.too_large"].contains(&code.as_str()), "{}: {code}", HOSTILE[number]);
+            assert!(["script.limit", "expression.too_large"].contains(&code.as_str()), "{script}: {code}");
         }
     }
     done.store(true, Ordering::Relaxed);
