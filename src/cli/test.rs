@@ -103,6 +103,14 @@ fn load(arguments: &TestArguments) -> Result<Loaded, u8> {
         eprintln!("{}: not among the files that were loaded; name a file of the policies", path.display());
         WRONG_USAGE
     })?;
+    if let Some(filter) =
+        arguments.filter.as_deref().filter(|_| !cases.iter().any(|case| options(arguments).wants(case)))
+    {
+        eprintln!(
+            "no test has `{filter}` in its `SERVICE: NAME`: nothing was run; `gatewright test` lists the services"
+        );
+        return Err(WRONG_USAGE);
+    }
     let partial = cases.len() < all || arguments.filter.is_some();
     Ok(Loaded { parsed, environment, snapshot, cases, partial })
 }

@@ -106,7 +106,12 @@ pub(super) fn with<T>(lent: Lent, work: impl FnOnce() -> Result<T, Box<EvalAltRe
     let _ends = Ends;
     work().map_err(|error| {
         let stop = RUN.with(|run| run.borrow_mut().as_mut().and_then(|run| run.stop.take()));
-        stop.unwrap_or_else(|| of_error(*error))
+        match stop {
+            // Who counts operations is not told where they stand; the error is.
+            Some((stop, at)) if at.is_none() => (stop, of_error(*error).1),
+            Some(stop) => stop,
+            None => of_error(*error),
+        }
     })
 }
 
