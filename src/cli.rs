@@ -13,6 +13,7 @@ mod reference;
 mod run;
 mod schema;
 mod secret;
+mod shell;
 mod test;
 mod trace;
 
@@ -65,6 +66,10 @@ enum Command {
     Jsonpath(jsonpath::JsonPathArguments),
     /// Works with secrets.
     Secret(secret::SecretArguments),
+    /// Prints completions for a shell.
+    Completions(shell::CompletionsArguments),
+    /// Prints the manual page, in roff.
+    Man,
 }
 
 impl Default for Command {
@@ -93,6 +98,8 @@ pub fn main() -> u8 {
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Jsonpath(arguments) => jsonpath::jsonpath(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man => shell::man(),
     }
 }
 
