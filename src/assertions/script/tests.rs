@@ -86,3 +86,24 @@ fn a_body_that_a_script_mentions_is_read_whole() {
     let outcome = ran("let n = request.text.len(); n > 10", "");
     assert_eq!((outcome.status, outcome.fault), (204, None));
 }
+
+#[test]
+fn texts_that_a_container_shares_count_as_often_as_they_stand_there() {
+    let script =
+        "let s = 'x'; for i in 0..19 { s += s; }\nlet m = #{}; for i in 0..9 { m[string(i)] = s; }\nlen(m) == 9";
+    assert_eq!(ran(script, "").record.detail.unwrap().rsplit(": ").next(), Some("a list or map holds too much text"));
+}
+
+#[test]
+fn a_limit_says_where_it_was_met() {
+    let detail = ran("let a = 1;\nloop { a += 1; }", "").record.detail.unwrap();
+    assert!(detail.ends_with(": too much time") && detail.matches(':').count() == 3, "{detail}");
+}
+
+#[test]
+fn a_switch_knows_what_it_switches_on() {
+    let refused = |code: &str| refusals(&format!("  - script: \"{code}\""));
+    assert_eq!(refused("switch request.json.a { 1 => true, _ => false }"), ["expr.type_mismatch"]);
+    assert_eq!(refused("switch request.query.a { 'x' => true, _ => false }"), ["expr.type_mismatch"]);
+    assert_eq!(code_of("switch int(request.json.a ?? 0) { 1 => true, _ => false }"), (204, String::new()));
+}

@@ -136,7 +136,8 @@ impl Lower<'_> {
             }
             Stmt::Assignment(parts) => self.assignment(parts),
             Stmt::Switch(parts, _) => {
-                self.expr(&mut parts.0);
+                let subject = self.expr(&mut parts.0);
+                self.switched(&subject, parts.0.position());
                 let mut known: Option<Known> = None;
                 for case in &mut parts.1.expressions {
                     if !matches!(case.lhs, Expr::BoolConstant(..)) {
@@ -199,6 +200,17 @@ impl Lower<'_> {
             }
             _ => self.anything(),
         }
+    }
+
+    /// Rhai compares the subject of a `switch` by itself: another type, or nothing, would fall through in silence.
+    fn switched(&mut self, subject: &Known, at: Position) {
+        let Facts { ty, absent, mark, .. } = subject.facts;
+        if matches!(ty, Type::Text | Type::Int | Type::Bool) && !absent && !mark.is_credential() {
+            return;
+        }
+        let message = "`switch` takes a string, an int or a bool that is always there; this may be something else.";
+        let error = Error::new("expr.type_mismatch", self.at(at), message, "not known to be one of them");
+        self.refuse(error.with_help("write `switch string(x ?? '') { 'a' => ..., _ => ... }`, or `int(x ?? 0)`"));
     }
 
     /// Variables of the policy cannot change and need not be shared with a closure.

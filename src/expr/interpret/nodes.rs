@@ -16,7 +16,7 @@ use crate::expr::interpret::engine::{Body, TEXT_MAX};
 use crate::expr::interpret::lists;
 use crate::expr::interpret::plan::{Action, Carried, Link, Plan};
 use crate::expr::interpret::run::{self, Stop};
-use crate::expr::interpret::value::{Held, NESTING_MAX, Own, nests_at_most, of_val};
+use crate::expr::interpret::value::{Held, NESTING_MAX, Own, nests_at_most, of_val, weighs_at_most};
 use crate::expr::narrow::Member;
 use crate::expr::{Kinds, LIST_ELEMENTS_MAX, arithmetic, fault_by, node, write_text};
 
@@ -170,7 +170,11 @@ impl Work<'_, '_, '_, '_, '_, '_, '_> {
     }
 
     fn own(&mut self, place: usize) -> Result<Own, Box<EvalAltResult>> {
-        self.value(place).map(Own::of)
+        let value = self.value(place)?;
+        match weighs_at_most(&value, TEXT_MAX) {
+            true => Ok(Own::of(value)),
+            false => Err(run::stop(Stop::Limit("a list or map holds too much text"), self.plan.at)),
+        }
     }
 
     /// The value of an input in the language's own form. What is large takes time that Rhai does not count.

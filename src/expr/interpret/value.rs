@@ -219,6 +219,24 @@ pub(super) fn nests_at_most(dynamic: &Dynamic, depth: usize) -> bool {
     true
 }
 
+/// Whether all texts in a value, each counted as often as it stands there, have at most so many bytes together: what
+/// the interpreter shares is copied for the functions of the language.
+pub(super) fn weighs_at_most(dynamic: &Dynamic, bytes: usize) -> bool {
+    fn rest(dynamic: &Dynamic, left: usize) -> Option<usize> {
+        if let Some(array) = dynamic.read_lock::<Array>() {
+            return array.iter().try_fold(left, |left, element| rest(element, left));
+        }
+        if let Some(map) = dynamic.read_lock::<rhai::Map>() {
+            return map.iter().try_fold(left, |left, (key, value)| rest(value, left.checked_sub(key.len())?));
+        }
+        match dynamic.read_lock::<rhai::ImmutableString>() {
+            Some(text) => left.checked_sub(text.len()),
+            None => Some(left),
+        }
+    }
+    rest(dynamic, bytes).is_some()
+}
+
 /// The closure, where it is one.
 pub(super) fn closure(dynamic: Dynamic) -> Option<FnPtr> {
     dynamic.try_cast::<FnPtr>()
