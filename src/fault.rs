@@ -40,6 +40,8 @@ pub struct Fault {
     pub detail: String,
     /// Step of the program that raised it, set by the engine.
     pub step: Option<u16>,
+    /// Steps whose faults this one stands for as well, set where none of several alternatives has passed.
+    pub missed: Vec<u16>,
     /// `WWW-Authenticate` values (RFC 9110 §11.6.1): every 401 carries at least one.
     pub challenges: Vec<HeaderValue>,
     /// `Retry-After` in seconds (RFC 9110 §10.2.3).
@@ -69,6 +71,7 @@ impl Fault {
             text: None,
             detail,
             step: None,
+            missed: Vec::new(),
             challenges: Vec::new(),
             retry_after_s: None,
             headers: Vec::new(),

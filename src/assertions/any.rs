@@ -96,6 +96,7 @@ impl Exhausts for NonePassed {
             }
         }
         for other in faults {
+            chosen.missed.extend(other.step.into_iter().chain(other.missed));
             let detail = if other.detail.is_empty() { String::new() } else { format!(" ({})", other.detail) };
             chosen.detail.push_str(&format!("; also {}{detail}", other.code));
         }

@@ -152,7 +152,7 @@ pub(super) fn catch(program: &Program, fault: Box<Fault>, x: &mut Exchange) -> R
                 x.walk.missed.push(*fault);
                 return Ok(handler);
             }
-            Frame::Shadow if !ends_at_once(&fault) => {
+            Frame::Shadow if !is_of_body(&fault) => {
                 x.would_deny(*step, &fault);
                 return Ok(handler);
             }
@@ -171,7 +171,13 @@ pub(super) fn catch(program: &Program, fault: Box<Fault>, x: &mut Exchange) -> R
 
 /// A request that is too large, or a connection that cannot be read on, is not a matter of alternatives.
 fn ends_at_once(fault: &Fault) -> bool {
-    fault.close || (fault.kind == Kind::Denied && fault.status == http::StatusCode::PAYLOAD_TOO_LARGE)
+    let too_large = fault.kind == Kind::Denied && fault.status == http::StatusCode::PAYLOAD_TOO_LARGE;
+    fault.close || too_large || is_of_body(fault)
+}
+
+/// Whether the body could not be read: no step that follows can.
+fn is_of_body(fault: &Fault) -> bool {
+    fault.code.starts_with("body.")
 }
 
 impl Catches {
@@ -189,7 +195,8 @@ impl Catches {
         match fault.kind {
             Kind::Broken => self.broken,
             Kind::Denied => {
-                let guard = fault.step.is_some_and(|step| self.guards.contains(&step));
+                // A fault of alternatives stands for all of them: one guard among them is enough.
+                let guard = fault.step.iter().chain(&fault.missed).any(|step| self.guards.contains(step));
                 self.denied && !guard && !fault.close
             }
         }

@@ -135,3 +135,18 @@ fn two_sendings_are_worth_a_warning() {
     let once = "  - any:\n      - restrict_ip: [10.0.0.0/8]\n      - log: second\n  - route: http://127.0.0.1:9000";
     assert!(warned(once).is_empty());
 }
+
+#[test]
+fn a_refusal_of_access_among_the_children_is_not_swallowed() {
+    for order in
+        [["restrict_ip: [10.0.0.0/8]", "compare: '1 == 2'"], ["compare: '1 == 2'", "restrict_ip: [10.0.0.0/8]"]]
+    {
+        let [one, two] = order;
+        let any = format!("      - any:\n          - {one}\n          - {two}\n");
+        let steps = format!(
+            "  - try:\n      steps:\n{}      catches: [denied]\n    catch: [log: caught]\n  - respond: 204",
+            any.replace("      - any", "        - any").replace("          - ", "            - ")
+        );
+        assert_eq!(Trial::of(&steps).get("/").status, 403, "{steps}");
+    }
+}

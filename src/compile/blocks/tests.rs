@@ -200,3 +200,10 @@ fn a_stop_in_an_assertion_leaves_all_frames_behind() {
     let outcome = Trial::of_set(&format!("{assertion}{}", service(steps))).get("/");
     assert_eq!(outcome.fault.as_deref(), Some("trial.after"), "no frame of the assertion is open any more");
 }
+
+#[test]
+fn a_shadowed_size_limit_refuses_nothing() {
+    let steps = "  - limit_size: 2B\n    shadow: true\n  - respond: 204";
+    let outcome = Trial::of(steps).send("POST", "/", &[], "abc");
+    assert_eq!((outcome.status, outcome.record.would_deny.len()), (204, 1));
+}
