@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use gatewright::body::Body;
 use gatewright::engine::program::Verdict;
+use gatewright::engine::read::Side;
 use gatewright::engine::run::run;
 use ten_steps::{Bench, TEN_PLAIN_STEPS, bench, bench_at};
 
@@ -67,8 +68,8 @@ const TEN_OPERATIONS: &str = r#"
 fn ten_operations() -> Bench {
     let mut bench = bench_at("/{*rest}", "/api/orders/7", TEN_OPERATIONS);
     let body = br#"{"order_id": "o-7", "amount": 1200, "card": "4111111111111111", "lines": [{"sku": "a", "qty": 2}]}"#;
-    bench.exchange.request.method = http::Method::POST;
-    bench.exchange.request.set_body(Body::Buffered(body.as_slice().into()));
+    bench.exchange.rewrite(None, None, Some(http::Method::POST));
+    bench.exchange.set_body(Side::Request, Body::Buffered(body.as_slice().into()));
     assert!(matches!(once(&mut bench), Verdict::Passed));
     // The variable is set now and stays: what is left is the script.
     bench.program.ops.drain(..bench.program.ops.len() - 1);
