@@ -237,9 +237,8 @@ impl Reloader {
     /// Puts what serves on disk, for a restart that finds the files broken.
     async fn keep(&mut self) {
         let Some(set) = self.to_keep.take() else { return };
-        let tested_in = self.config.tests.on_reload.then(|| start::tested_in(&self.config, &self.environment));
         let shelf = self.shelf.clone();
-        let writing = tokio::task::spawn_blocking(move || shelf.write(&set.files, &set.outside, tested_in.as_deref()));
+        let writing = tokio::task::spawn_blocking(move || shelf.write(&set.files, &set.outside));
         match writing.await.map_err(|panic| panic.to_string()).flatten() {
             Ok(()) => tracing::info!("the set is kept for a restart"),
             Err(why) => tracing::warn!(why, "the set is not kept: a restart with broken files would find an older one"),

@@ -64,7 +64,7 @@ pub(super) fn check(
             let other = Reach::of(open, parsed);
             if let (false, Some(target)) = (other.minds_path, other.targets.intersection(&reach.targets).next()) {
                 told.insert(open.index);
-                diags.push(warning(guarded.doc, open.doc, spelling, &request(&host, &path, &guarded.rule), target));
+                diags.push(warning(guarded.doc, open.doc, spelling, &request(&host, &path, guarded.rule), target));
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::policy::document::Documents;
 use crate::policy::files::{self, Files, PolicyFile};
 use crate::policy::parallel::in_parts;
 use crate::policy::resources;
-use crate::source::{Diagnostics, FileId, Node, NodeValue, Sources, parse};
+use crate::source::{Diagnostics, FileId, Literal, Node, NodeValue, Sources, parse};
 
 /// Kinds of documents whose use is noted by name. Every service depends on all documents of any other kind.
 const NOTED: [&str; 5] = ["service", "fragment", "defaults", "assertion", "tests"];
@@ -260,14 +260,25 @@ fn documents_of_tests(parsed: &Parsed) -> HashMap<&str, Vec<Stamp>> {
     documents
 }
 
-/// Digest of the names that `given:` of a test may speak of.
+/// Digest of the names that `given:` of a test may speak of, and of what decides which service answers a request: a
+/// test may send to any.
 fn names_of_resources(parsed: &Parsed) -> [u8; 32] {
     let mut hasher = Sha256::new();
+    let mut add = |text: &str| {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
     for doc in &parsed.documents.resources {
-        for text in [doc.kind.word, doc.name.name.as_str()] {
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
+        add(doc.kind.word);
+        add(doc.name.name.as_str());
+    }
+    for (name, doc) in &parsed.documents.services {
+        add(name);
+        add(doc.rule.path.as_str());
+        add(doc.rule.host.as_ref().map_or("", Literal::as_str));
+        doc.rule.methods.iter().flat_map(|methods| methods.iter()).for_each(|method| add(method.as_str()));
+        add("on");
+        doc.listeners.iter().flat_map(|names| names.iter()).for_each(|listener| add(&listener.name));
     }
     hasher.finalize().into()
 }

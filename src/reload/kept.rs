@@ -51,8 +51,6 @@ pub struct About {
     pub gatewright: String,
     /// Absolute paths of the folders that it was read from.
     folders: Vec<PathBuf>,
-    /// Its own tests have passed, in these surroundings (a digest of gateway.yaml and the environment).
-    pub tested_in: Option<String>,
 }
 
 /// Where the set of a process is kept.
@@ -89,13 +87,12 @@ impl Shelf {
     ///
     /// # Errors
     /// Why it was not written, in words.
-    pub fn write(&self, files: &Files, outside: &[OutsideFile], tested_in: Option<&str>) -> Result<(), String> {
+    pub fn write(&self, files: &Files, outside: &[OutsideFile]) -> Result<(), String> {
         let folders = self.folders();
         let about = About {
             version: files.version(),
             gatewright: env!("CARGO_PKG_VERSION").to_owned(),
             folders: folders.clone(),
-            tested_in: tested_in.map(str::to_owned),
         };
         let mut text = FORMAT.to_vec();
         text.extend(serde_json::to_vec(&about).map_err(|error| error.to_string())?);
@@ -270,10 +267,9 @@ mod tests {
             outside(&top.join("policies/key"), b"canary", true),
             outside(&top.join("elsewhere.txt"), b"two\n", false),
         ];
-        shelf.write(&files, &named, Some("here")).unwrap();
+        shelf.write(&files, &named).unwrap();
         let kept = shelf.read().unwrap().unwrap();
         assert_eq!(kept.about.version, files.version());
-        assert_eq!(kept.about.tested_in.as_deref(), Some("here"));
         assert_eq!(kept.files.list[0].name, files.list[0].name);
         let names: Vec<_> = kept.outside.keys().cloned().collect();
         assert_eq!(names, [top.join("policies/words.txt")]);
@@ -283,7 +279,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&shelf.state), mode(&shelf.path())), (FOLDER_MODE, FILE_MODE));
         std::fs::write(top.join("policies/words.txt"), "three\n").unwrap();
-        assert!(shelf.write(&files, &named, None).unwrap_err().contains("has changed meanwhile"));
+        assert!(shelf.write(&files, &named).unwrap_err().contains("has changed meanwhile"));
         std::fs::remove_dir_all(top).unwrap();
     }
 
@@ -291,7 +287,7 @@ mod tests {
     fn a_damaged_or_foreign_set_is_refused_with_a_reason() {
         let (top, shelf) = shelf("damage");
         std::fs::write(top.join("policies/a.yaml"), "service: a").unwrap();
-        shelf.write(&Files::read(&shelf.folders), &[], None).unwrap();
+        shelf.write(&Files::read(&shelf.folders), &[]).unwrap();
         let whole = std::fs::read(shelf.path()).unwrap();
         for end in 0..whole.len() {
             assert!(shelf.parse(&whole[..end]).is_err(), "cut at {end}");

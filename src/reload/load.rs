@@ -77,8 +77,6 @@ pub enum Tests {
     Run(Duration),
     /// They are only read.
     Skip,
-    /// They have passed before.
-    Passed,
 }
 
 /// Parses, checks and compiles what has changed in a set of files, and runs the tests of it. All that is

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::kept::{Kept, Shelf};
 use super::load::{Refused, Set, Tests, load};
@@ -43,14 +42,7 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
     let environment = config.environment();
     let shelf = Shelf::of(config);
     let kept = shelf.read();
-    let known = kept.as_ref().ok().and_then(Option::as_ref).map(|kept| kept.about.clone());
-    let tested_in = tested_in(config, &environment);
-    // What has passed its tests before the restart is not kept waiting by them.
-    let is_tested = known.as_ref().is_some_and(|known| {
-        known.version == files.version() && known.tested_in.as_deref() == Some(tested_in.as_str())
-    });
     let tests = match config.tests.on_reload {
-        true if is_tested => Tests::Passed,
         true => Tests::Run(config.tests.budget),
         false => Tests::Skip,
     };
@@ -89,17 +81,4 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
 fn load_kept(kept: &Kept, mut environment: Environment, metrics: &Metrics) -> Result<Set, Box<Refused>> {
     environment.values.kept = kept.outside.clone();
     load(&kept.files, &environment, Some(metrics), Tests::Skip, &mut Reuse::default())
-}
-
-/// What else decides whether tests pass: gateway.yaml and the variables that policies may read.
-pub(super) fn tested_in(config: &Config, environment: &Environment) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(config.digest().unwrap_or_default());
-    for (name, value) in &environment.values.env {
-        for text in [name, value] {
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-    }
-    data_encoding::HEXLOWER.encode(&hasher.finalize())
 }
