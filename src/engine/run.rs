@@ -111,6 +111,18 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
                     other => return Some((*step, other)),
                 }
             }
+            Op::Unless(step, condition, by) => {
+                *at += 1;
+                x.begin(*step);
+                match condition.holds(x) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        x.skip(*step);
+                        *at += by;
+                    }
+                    Err(fault) => return Some((*step, Verdict::Fault(fault))),
+                }
+            }
             Op::Waits(..) | Op::Route(..) | Op::Buffer(..) | Op::Hold(_) => return None,
             Op::Next(_) if x.walk.has_run_long() => return None,
             steering => {

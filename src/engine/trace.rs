@@ -152,22 +152,32 @@ impl Exchange {
     #[inline]
     pub(super) fn begin(&self, step: StepId) {
         if let Some(trace) = &self.trace {
-            trace.borrow_mut().begin(step, self);
+            self.begin_in(trace, step);
         }
+    }
+
+    #[cold]
+    fn begin_in(&self, trace: &Trace, step: StepId) {
+        trace.borrow_mut().begin(step, self);
     }
 
     /// Notes what a step answered, where somebody wants to see it.
     #[inline]
     pub fn note(&self, step: StepId, verdict: &Verdict) {
         if let Some(trace) = &self.trace {
-            let verdict = match verdict {
-                Verdict::Passed => TracedVerdict::Passed,
-                Verdict::Ended(by) => TracedVerdict::Ended(*by),
-                Verdict::Fault(fault) if fault.kind == Kind::Denied => TracedVerdict::Denied(fault.code.to_string()),
-                Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
-            };
-            trace.borrow_mut().add(step, verdict, self);
+            self.note_in(trace, step, verdict);
         }
+    }
+
+    #[cold]
+    fn note_in(&self, trace: &Trace, step: StepId, verdict: &Verdict) {
+        let verdict = match verdict {
+            Verdict::Passed => TracedVerdict::Passed,
+            Verdict::Ended(by) => TracedVerdict::Ended(*by),
+            Verdict::Fault(fault) if fault.kind == Kind::Denied => TracedVerdict::Denied(fault.code.to_string()),
+            Verdict::Fault(fault) => TracedVerdict::Broken(fault.code.to_string()),
+        };
+        trace.borrow_mut().add(step, verdict, self);
     }
 
     /// Notes that the denial of a shadowed step was only recorded.

@@ -59,13 +59,6 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
     match op {
         Op::Jump(by) => *at += by,
         Op::Back(by) => *at = at.saturating_sub(*by),
-        Op::Unless(step, condition, by) => {
-            x.begin(*step);
-            if !condition.holds(x).map_err(|fault| (*step, fault))? {
-                x.skip(*step);
-                *at += by;
-            }
-        }
         Op::Branch(step, branch, ways) => {
             let way = branch.choose(x).map_err(|fault| (*step, fault))?;
             *at += ways.get(way).copied().unwrap_or_default();
@@ -96,7 +89,13 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
         Op::EndLoop => {
             x.walk.loops.pop();
         }
-        Op::Plain(..) | Op::Enter(..) | Op::Waits(..) | Op::Route(..) | Op::Buffer(..) | Op::Hold(_) => {}
+        Op::Plain(..)
+        | Op::Unless(..)
+        | Op::Enter(..)
+        | Op::Waits(..)
+        | Op::Route(..)
+        | Op::Buffer(..)
+        | Op::Hold(_) => {}
     }
     Ok(())
 }
