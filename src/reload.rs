@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub use follow::Follow;
@@ -93,7 +94,7 @@ impl Reloader {
         shared.metrics.set("gatewright_serving_last_good", "gauge", KEPT_HELP, u64::from(is_refused));
         let to_keep = (!is_refused).then(|| ToKeep { files: first.files.clone(), outside: first.set.outside });
         let shelf = Shelf::of(&config);
-        let refused = is_refused.then(|| first.files.version());
+        let refused = is_refused.then(|| first.files.version().to_owned());
         let changed = Arc::new(Notify::new());
         let folders = config.folders().to_vec();
         let reloader = Reloader {
@@ -160,10 +161,20 @@ impl Reloader {
 
     /// One reload, from settled files to a swap or a refusal.
     async fn reload(&mut self, asked: bool) -> Report {
-        let files = self.settled_files().await;
+        loop {
+            let files = self.settled_files().await;
+            if let Some(report) = self.judge(files, asked).await {
+                return report;
+            }
+        }
+    }
+
+    /// Serves a set of files that was read, or refuses it. `None` when the folders have changed since: then
+    /// nothing happens.
+    async fn judge(&mut self, files: Arc<Files>, asked: bool) -> Option<Report> {
         let version = files.version();
         let serving = self.shared.current().version.clone();
-        let is_refused = self.refused.as_deref() == Some(version.as_str());
+        let is_refused = self.refused.as_deref() == Some(version);
         // What a kept set brought with it is not what stands in the folders now.
         let is_serving = *serving == *version && !self.status.serves_kept();
         if !asked && files.problems.is_empty() && (is_serving || is_refused) {
@@ -171,37 +182,45 @@ impl Reloader {
                 tracing::info!(version, "the files are again those that serve");
             }
             let outcome = if is_refused { Outcome::StillRefused } else { Outcome::Unchanged };
-            return self.note(outcome, &version, None);
+            return Some(self.note(outcome, version, None));
         }
-        let (environment, shared, read) = (self.environment.clone(), self.shared.clone(), files.clone());
+        // Whether the files were at rest while they were read is looked at while they are compiled.
+        let folders = self.folders.clone();
+        let (compiled, after) = tokio::join!(self.compile(files.clone()), list(&folders));
+        if after != self.listing || self.watch.renew(&folders) {
+            return None;
+        }
+        Some(match compiled {
+            Ok(Ok(set)) => self.take(set, files),
+            Ok(Err(refused)) => self.refuse(version, *refused),
+            Err(panic) => {
+                let text = format!("compiling the files failed inside the gateway: {panic}");
+                self.refuse(version, Refused::inside(text))
+            }
+        })
+    }
+
+    async fn compile(&mut self, files: Arc<Files>) -> Result<Result<Set, Box<Refused>>, JoinError> {
+        let (environment, shared) = (self.environment.clone(), self.shared.clone());
         let tests = if self.config.tests.on_reload { Tests::Run(self.config.tests.budget) } else { Tests::Skip };
         // Should compiling panic, the next load begins with nothing.
         let mut reuse = std::mem::take(&mut self.reuse);
         let compiling = tokio::task::spawn_blocking(move || {
-            (load(&read, &environment, Some(&shared.metrics), tests, &mut reuse), reuse)
+            (load(&files, &environment, Some(&shared.metrics), tests, &mut reuse), reuse)
         });
-        let compiled = compiling.await.map(|(loaded, reuse)| {
-            self.reuse = reuse;
-            loaded
-        });
-        match compiled {
-            Ok(Ok(set)) => self.take(set, files),
-            Ok(Err(refused)) => self.refuse(&version, *refused),
-            Err(panic) => {
-                let text = format!("compiling the files failed inside the gateway: {panic}");
-                self.refuse(&version, Refused::inside(text))
-            }
-        }
+        let (loaded, reuse) = compiling.await?;
+        self.reuse = reuse;
+        Ok(loaded)
     }
 
     fn take(&mut self, set: Set, files: Arc<Files>) -> Report {
         let (old, new) = (self.shared.current().version.clone(), set.snapshot.version.clone());
+        self.shared.swap(set.snapshot.clone());
         set.warn();
         for gone in vanished(&self.documents, &set) {
-            let (kind, name, file) = (gone.kind.as_str(), gone.name.as_str(), gone.file.as_str());
+            let (kind, name, file) = (gone.kind, gone.name.as_str(), &*gone.file);
             tracing::warn!(kind, name, file, "this document has vanished although its file stays");
         }
-        self.shared.swap(set.snapshot.clone());
         self.documents = set.documents;
         self.to_keep = Some(ToKeep { files, outside: set.outside });
         self.refused = None;
@@ -245,19 +264,17 @@ impl Reloader {
         }
     }
 
-    /// Reads the files once they have come to rest, and makes sure that they still had when they were read.
+    /// Reads the files once they have come to rest.
     async fn settled_files(&mut self) -> Arc<Files> {
         loop {
             self.watch.renew(&self.folders);
-            let listing = settle::settled(&self.folders, self.config.reload.settle, &self.changed).await;
-            let (folders, before) = (self.folders.clone(), self.files.clone());
-            let read = move || (Files::read_again(&folders, &before), Files::listing(&folders));
-            if let Ok((files, after)) = tokio::task::spawn_blocking(read).await
-                && files.listing == listing
-                && after == listing
-                && !self.watch.renew(&self.folders)
+            let before = settle::quiet(&self.folders, self.config.reload.settle, &self.changed).await;
+            let (folders, known) = (self.folders.clone(), self.files.clone());
+            let reading = tokio::task::spawn_blocking(move || Files::read_again(&folders, &known));
+            if let Ok(files) = reading.await
+                && files.listing == before
             {
-                self.listing = listing;
+                self.listing = before;
                 self.files = Arc::new(files);
                 return self.files.clone();
             }
@@ -277,8 +294,8 @@ impl Reloader {
 
 /// Documents that serve and that the new set no longer has, while their file is still there.
 fn vanished<'d>(old: &'d [Document], set: &'d Set) -> impl Iterator<Item = &'d Document> {
-    let here: HashSet<(&str, &str)> = set.documents.iter().map(|doc| (doc.kind.as_str(), doc.name.as_str())).collect();
-    old.iter().filter(move |old| !here.contains(&(&*old.kind, &*old.name)) && set.files.contains(&*old.file))
+    let here: HashSet<(&str, &str)> = set.documents.iter().map(|doc| (doc.kind, doc.name.as_str())).collect();
+    old.iter().filter(move |old| !here.contains(&(old.kind, &*old.name)) && set.files.contains(&old.file))
 }
 
 async fn next_tick(poll: &mut Option<tokio::time::Interval>) {

@@ -180,6 +180,11 @@ impl Sources {
         self.file(file).map_or("", |file| &file.name)
     }
 
+    /// The same, to be kept.
+    pub fn shared_name(&self, file: FileId) -> Arc<str> {
+        self.file(file).map_or_else(Arc::default, |file| file.name.clone())
+    }
+
     /// The file of this display path.
     pub fn named(&self, name: &str) -> Option<FileId> {
         let at = self.files.iter().position(|file| *file.name == *name)?;

@@ -13,7 +13,7 @@ use crate::compile::operator::Operator;
 use crate::compile::outside::OutsideFile;
 use crate::compile::resources::Resources;
 use crate::engine::select::Select;
-use crate::engine::snapshot::{Service, Snapshot};
+use crate::engine::snapshot::Snapshot;
 use crate::engine::value::Text;
 use crate::limits::Limits;
 use crate::policy::assertion::{self, Use};
@@ -129,13 +129,14 @@ impl Set<'_> {
         let mut select = Select::default();
         let mut included: HashSet<&Text> = by_assertions.iter().collect();
         let mut services = Vec::with_capacity(entries.len());
-        for entry in &entries {
+        let docs: Vec<&Arc<ServiceDoc>> = parsed.documents.services.values().collect();
+        for (entry, doc) in entries.iter().zip(&docs) {
             outside.extend(entry.reads.outside.iter().cloned());
             included.extend(&entry.included);
             if let Some(rule) = &entry.rule
                 && let Err(equal) = select.insert(rule, services.len())
             {
-                self.equal_match(&entry.service, services.get(equal), diags);
+                equal_match(doc, docs.get(equal).copied(), diags);
             }
             services.push(entry.service.clone());
         }
@@ -234,35 +235,29 @@ impl Set<'_> {
         let reads = Reads::take(shelves.all().into_iter(), shelves.resources.outside.take_read());
         let included = built.included.clone().into();
         let (rule, service) = built.finish(self.metrics);
+        let access = elsewhere::Access::of(todo.doc, &service, self.parsed);
         let is_clean = !diags.has_errors();
         let (stamp, key) = (Stamp::default(), ServiceKey::default());
-        (ServiceEntry { stamp, key, reads, rule, service, included, diags }, is_clean)
+        (ServiceEntry { stamp, key, reads, rule, service, access, included, diags }, is_clean)
     }
 
     /// Warns of requests that one service guards and another lets through.
     fn look_elsewhere(&self, select: &Select, entries: &[Arc<ServiceEntry>], diags: &mut Diagnostics) {
-        let documents = &self.parsed.documents;
-        let built = entries.iter().enumerate().filter_map(|(index, entry)| {
-            let doc = documents.services.get(entry.service.name.as_ref()?)?;
-            Some(elsewhere::Built { doc, rule: entry.rule.as_ref()?, service: &entry.service, index })
+        let built = entries.iter().zip(self.parsed.documents.services.values()).map(|(entry, doc)| {
+            let rule = entry.rule.as_ref()?;
+            Some(elsewhere::Built { doc, rule, access: &entry.access })
         });
-        elsewhere::check(self.parsed, select, &built.collect::<Vec<_>>(), self.environment, diags);
+        elsewhere::check(select, &built.collect::<Vec<_>>(), self.environment, diags);
     }
+}
 
-    fn equal_match(&self, service: &Service, other: Option<&Arc<Service>>, diags: &mut Diagnostics) {
-        let path = |service: &Service| {
-            let doc = self.parsed.documents.services.get(service.name.as_ref()?)?;
-            Some((&doc.service.name, doc.rule.path.0.span()))
-        };
-        let (Some((name, span)), Some((other, first))) = (path(service), other.and_then(|other| path(other))) else {
-            return;
-        };
-        let message = format!("`{name}` matches the same requests as `{other}`");
-        let diagnostic = Diagnostic::error("policy.equal_match", span, message)
-            .with_help("give them different hosts, paths or methods")
-            .with_note(first, "the other one stands here");
-        diags.push(diagnostic);
-    }
+fn equal_match(doc: &ServiceDoc, other: Option<&Arc<ServiceDoc>>, diags: &mut Diagnostics) {
+    let Some(other) = other else { return };
+    let message = format!("`{}` matches the same requests as `{}`", doc.service.name, other.service.name);
+    let diagnostic = Diagnostic::error("policy.equal_match", doc.rule.path.0.span(), message)
+        .with_help("give them different hosts, paths or methods")
+        .with_note(other.rule.path.0.span(), "the other one stands here");
+    diags.push(diagnostic);
 }
 
 /// Everything that a service can ask for by name.

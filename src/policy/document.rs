@@ -59,6 +59,15 @@ pub struct MatchDoc {
     pub methods: Option<OneOrMany<Literal>>,
 }
 
+impl MatchDoc {
+    /// Whether what it matches may hang on a variable of the environment.
+    pub fn names_environment(&self) -> bool {
+        let methods = self.methods.iter().flat_map(|methods| methods.iter());
+        let mut all = self.host.iter().chain([&self.path]).chain(methods);
+        all.any(|literal| literal.as_str().contains("${"))
+    }
+}
+
 /// A `defaults:` document.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -28,9 +28,16 @@ const SAMPLE: &str = "x";
 pub(super) struct Built<'b> {
     pub doc: &'b ServiceDoc,
     pub rule: &'b Rule,
-    pub service: &'b Service,
-    /// Its number in [`Select`].
-    pub index: usize,
+    pub access: &'b Access,
+}
+
+/// Whom a service lets through, and to where: found when it is compiled, from what it is compiled of.
+#[derive(Default)]
+pub(super) struct Access {
+    guarded: bool,
+    /// Nothing in it decides who gets through.
+    open: bool,
+    reach: Reach,
 }
 
 /// What a pipeline does with requests, as far as its text shows.
@@ -42,28 +49,37 @@ struct Reach {
     minds_path: bool,
 }
 
-/// Warns of every open service that takes another spelling of what a guarded one takes.
-pub(super) fn check(
-    parsed: &Parsed,
-    select: &Select,
-    built: &[Built<'_>],
-    environment: &Environment,
-    diags: &mut Diagnostics,
-) {
-    for guarded in built.iter().filter(|one| is_guarded(one.service)) {
-        let reach = Reach::of(guarded, parsed);
+impl Access {
+    /// What a compiled service, and the text of its pipeline, tell.
+    pub(super) fn of(doc: &ServiceDoc, service: &Service, parsed: &Parsed) -> Access {
+        let (guarded, open) = (is_guarded(service), is_open(service));
+        let mut reach = Reach::default();
+        if guarded || open {
+            reach.look(&doc.policy, parsed, INCLUDES_MAX);
+        }
+        Access { guarded, open, reach }
+    }
+}
+
+/// Warns of every open service that takes another spelling of what a guarded one takes. `built` stands in the
+/// order of the numbers of `select`; a service without a rule is `None`.
+pub(super) fn check(select: &Select, built: &[Option<Built<'_>>], environment: &Environment, diags: &mut Diagnostics) {
+    for (place, guarded) in built.iter().enumerate() {
+        let Some(guarded) = guarded.as_ref().filter(|one| one.access.guarded) else { continue };
+        let reach = &guarded.access.reach;
         if reach.targets.is_empty() || reach.minds_path {
             continue;
         }
         let mut told = BTreeSet::new();
         for (spelling, host, path) in spellings(guarded.rule) {
-            let Some(open) = taker(select, built, environment, guarded, &host, &path) else { continue };
-            if open.index == guarded.index || !is_open(open.service) || told.contains(&open.index) {
+            let Some(index) = taker(select, environment, guarded, &host, &path) else { continue };
+            let Some(Some(open)) = built.get(index) else { continue };
+            if index == place || !open.access.open || told.contains(&index) {
                 continue;
             }
-            let other = Reach::of(open, parsed);
+            let other = &open.access.reach;
             if let (false, Some(target)) = (other.minds_path, other.targets.intersection(&reach.targets).next()) {
-                told.insert(open.index);
+                told.insert(index);
                 diags.push(warning(guarded.doc, open.doc, spelling, &request(&host, &path, guarded.rule), target));
             }
         }
@@ -92,19 +108,12 @@ fn request(host: &str, path: &str, rule: &Rule) -> String {
     }
 }
 
-/// The service that answers a spelling on a listener where the guarded one stands.
-fn taker<'b>(
-    select: &Select,
-    built: &'b [Built<'b>],
-    environment: &Environment,
-    guarded: &Built<'_>,
-    host: &str,
-    path: &str,
-) -> Option<&'b Built<'b>> {
+/// Number of the service that answers a spelling on a listener where the guarded one stands.
+fn taker(select: &Select, environment: &Environment, guarded: &Built<'_>, host: &str, path: &str) -> Option<usize> {
     let method = guarded.rule.methods.first().cloned().unwrap_or(http::Method::GET);
     let stands = |name: &&Text| guarded.rule.listeners.is_empty() || guarded.rule.listeners.contains(name);
     environment.listeners.iter().filter(stands).find_map(|listener| match select.find(listener, host, path, &method) {
-        Found::Service(index, _) => built.iter().find(|one| one.index == index),
+        Found::Service(index, _) => Some(index),
         _ => None,
     })
 }
@@ -174,12 +183,6 @@ fn is_open(service: &Service) -> bool {
 }
 
 impl Reach {
-    fn of(built: &Built<'_>, parsed: &Parsed) -> Reach {
-        let mut reach = Reach::default();
-        reach.look(&built.doc.policy, parsed, INCLUDES_MAX);
-        reach
-    }
-
     fn look(&mut self, node: &Node, parsed: &Parsed, includes: usize) {
         match node.value() {
             NodeValue::Null => {}

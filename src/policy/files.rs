@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -75,6 +75,8 @@ pub struct Files {
     pub problems: Vec<(String, String)>,
     /// What the folders held just before it was read.
     pub listing: Listing,
+    /// Made when it is first asked for; the list does not change after that.
+    version: OnceLock<String>,
 }
 
 /// A listing that tells whether anything changed, without reading contents.
@@ -123,9 +125,14 @@ impl Files {
         files
     }
 
+    /// A set of files that were read, sorted by name.
+    pub fn of(list: Vec<PolicyFile>) -> Files {
+        Files { list, ..Files::default() }
+    }
+
     /// A set of one file that stands in memory, such as a tested example.
     pub fn of_text(name: &str, text: &str) -> Files {
-        Files { list: vec![PolicyFile::new(Path::new(name), text.as_bytes().to_vec())], ..Files::default() }
+        Files::of(vec![PolicyFile::new(Path::new(name), text.as_bytes().to_vec())])
     }
 
     /// What the folders hold now, to see whether something changed and whether it has settled.
@@ -136,14 +143,16 @@ impl Files {
     }
 
     /// Hash of all names and contents, 16 hex digits.
-    pub fn version(&self) -> String {
-        let mut hasher = Sha256::new();
-        for file in &self.list {
-            hasher.update((file.name.len() as u64).to_le_bytes());
-            hasher.update(file.name.as_bytes());
-            hasher.update(file.digest);
-        }
-        data_encoding::HEXLOWER.encode(hasher.finalize().get(..8).unwrap_or_default())
+    pub fn version(&self) -> &str {
+        self.version.get_or_init(|| {
+            let mut hasher = Sha256::new();
+            for file in &self.list {
+                hasher.update((file.name.len() as u64).to_le_bytes());
+                hasher.update(file.name.as_bytes());
+                hasher.update(file.digest);
+            }
+            data_encoding::HEXLOWER.encode(hasher.finalize().get(..8).unwrap_or_default())
+        })
     }
 
     fn find(&mut self, folders: &[Folder]) -> Vec<Found> {

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use crate::engine::snapshot::Service;
 use crate::engine::value::Text;
 use crate::policy::build::Parsed;
 use crate::policy::document::Documents;
+use crate::policy::elsewhere::Access;
 use crate::policy::files::{self, Files, PolicyFile};
 use crate::policy::parallel::in_parts;
 use crate::policy::resources;
@@ -70,6 +71,7 @@ pub(super) struct ServiceEntry {
     pub reads: Reads,
     pub rule: Option<Rule>,
     pub service: Arc<Service>,
+    pub access: Access,
     pub included: Box<[Text]>,
     /// Its warnings, said again whenever it is used again.
     pub diags: Diagnostics,
@@ -132,7 +134,7 @@ impl Reuse {
     }
 
     fn forget_gone(&mut self, files: &Files) {
-        let here: BTreeSet<&Arc<str>> = files.list.iter().map(|file| &file.name).collect();
+        let here: HashSet<&Arc<str>> = files.list.iter().map(|file| &file.name).collect();
         let gone: Vec<Arc<str>> = self.files.keys().filter(|name| !here.contains(name)).cloned().collect();
         for name in gone {
             if let Some(entry) = self.files.remove(&name) {

@@ -85,23 +85,6 @@ pub fn build(
     BuiltService { rule, service, included: cx.included }
 }
 
-/// A service with its match rule and no steps.
-pub fn outline(
-    doc: &ServiceDoc,
-    around: Surroundings<'_>,
-    environment: &Environment,
-    diags: &mut Diagnostics,
-) -> BuiltService {
-    let rule = rule(doc, around, &environment.listeners, diags);
-    let service = Service {
-        name: Some(doc.service.name.as_str().into()),
-        file: around.sources.name(doc.service.span.file).into(),
-        rule: rule.as_ref().map(|rule| rule.to_string().into()),
-        ..Service::default()
-    };
-    BuiltService { rule, service, included: Vec::new() }
-}
-
 /// What happens to requests that no service wants: the tails of the defaults for all services.
 pub fn build_unmatched(
     documents: &Documents,
@@ -217,7 +200,8 @@ fn applies(defaults: &DefaultsDoc, service: Option<&str>) -> bool {
     })
 }
 
-fn rule(doc: &ServiceDoc, around: Surroundings<'_>, listeners: &[Text], diags: &mut Diagnostics) -> Option<Rule> {
+/// Which requests belong to a service. `None` where that is wrong, which was reported.
+pub fn rule(doc: &ServiceDoc, around: Surroundings<'_>, listeners: &[Text], diags: &mut Diagnostics) -> Option<Rule> {
     let mut cx = Compile::new(around, diags, doc.service.name.as_str().into(), Vec::new());
     let host = match &doc.rule.host {
         None => Some(HostRule::Any),

@@ -37,12 +37,13 @@ pub use self::mutate::{Mutation, Survivor, mutate};
 use self::report::CaseResult;
 pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, render_brief, to_json};
 use self::runner::Runner;
+use crate::engine::select::Select;
 use crate::engine::value::Text;
 use crate::policy::build::{Environment, Parsed};
 use crate::source::{Diagnostic, Diagnostics, Node, NodeValue};
 
 /// Which cases run, and for how long.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Only cases whose `SUITE: NAME` holds this text.
     pub filter: Option<String>,
@@ -52,6 +53,8 @@ pub struct Options {
     pub budget: Option<Duration>,
     /// Raised from outside: no further case begins.
     pub stop: Option<Arc<AtomicBool>>,
+    /// The rules of the set as it is to serve, where they are known already.
+    pub select: Option<Arc<Select>>,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
 pub fn run(parsed: &Parsed, environment: &Environment, cases: &[Case], options: &Options) -> std::io::Result<Report> {
     let begun = Instant::now();
     let mut runner = Runner::new(parsed, environment)?;
+    runner.select = options.select.clone();
     let mut report = Report::default();
     for case in cases.iter().filter(|case| options.wants(case)) {
         let stopped = options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));

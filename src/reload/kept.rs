@@ -90,7 +90,7 @@ impl Shelf {
     pub fn write(&self, files: &Files, outside: &[OutsideFile]) -> Result<(), String> {
         let folders = self.folders();
         let about = About {
-            version: files.version(),
+            version: files.version().to_owned(),
             gatewright: env!("CARGO_PKG_VERSION").to_owned(),
             folders: folders.clone(),
         };

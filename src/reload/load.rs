@@ -1,6 +1,6 @@
 //! One set of files, from its bytes to a snapshot that may serve: at the start and at every reload.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Set {
     pub snapshot: Arc<Snapshot>,
     pub documents: Vec<Document>,
     /// Names of its files.
-    pub files: BTreeSet<String>,
+    pub files: HashSet<Arc<str>>,
     /// Files that its documents name.
     pub outside: Vec<OutsideFile>,
     /// Warnings, for people.
@@ -32,9 +32,9 @@ pub struct Set {
 /// A document that was declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    pub kind: String,
+    pub kind: &'static str,
     pub name: String,
-    pub file: String,
+    pub file: Arc<str>,
 }
 
 /// A set that may not serve.
@@ -98,7 +98,9 @@ pub fn load(
     diags.append(said);
     diags.deduplicate();
     if let (Tests::Run(budget), false) = (tests, diags.has_errors()) {
-        run_tests(&parsed, environment, &cases, budget, &mut diags);
+        let select = compiled.as_ref().map(|compiled| compiled.snapshot.select.clone());
+        let options = Options { budget: Some(budget), select, ..Options::default() };
+        run_tests(&parsed, environment, &cases, &options, &mut diags);
     }
     if is_clean && !diags.has_errors() {
         reuse.passed(&parsed, untested.iter(), tests != Tests::Skip);
@@ -110,16 +112,15 @@ pub fn load(
         snapshot: Arc::new(compiled.snapshot),
         outside: compiled.outside,
         documents: documents(&parsed),
-        files: files.list.iter().map(|file| file.name.to_string()).collect(),
+        files: files.list.iter().map(|file| file.name.clone()).collect(),
         warnings: render(&parsed.sources, &diags, false),
         diagnostics: to_json(&parsed.sources, &diags),
     })
 }
 
 /// Each expectation that was not met is a mistake at its place, and so is a lack of time.
-fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], budget: Duration, diags: &mut Diagnostics) {
-    let options = Options { budget: Some(budget), ..Options::default() };
-    let report = match testing::run(parsed, environment, cases, &options) {
+fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], options: &Options, diags: &mut Diagnostics) {
+    let report = match testing::run(parsed, environment, cases, options) {
         Ok(report) => report,
         Err(error) => {
             diags.push(Diagnostic::error("test.not_run", None, format!("the policies' tests cannot run: {error}")));
@@ -140,17 +141,18 @@ fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], budget:
     }
     if report.out_of_time() {
         let ran = report.passed + report.failed.len();
-        let message = format!("only {ran} of the policies' {} tests ran within {budget:?}", ran + report.skipped);
+        let (all, budget) = (ran + report.skipped, options.budget.unwrap_or_default());
+        let message = format!("only {ran} of the policies' {all} tests ran within {budget:?}");
         let help = "raise `tests: budget` in gateway.yaml, or make them fewer";
         diags.push(Diagnostic::error("test.not_run", None, message).with_help(help));
     }
 }
 
 fn documents(parsed: &Parsed) -> Vec<Document> {
-    let document = |kind: &str, name: &str, span: crate::source::Span| Document {
-        kind: kind.to_owned(),
+    let document = |kind, name: &str, span: crate::source::Span| Document {
+        kind,
         name: name.to_owned(),
-        file: parsed.sources.name(span.file).to_owned(),
+        file: parsed.sources.shared_name(span.file),
     };
     let all = &parsed.documents;
     let services = all.services.values().map(|doc| document("service", &doc.service.name, doc.service.span));

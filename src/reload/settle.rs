@@ -14,17 +14,23 @@ use crate::policy::files::{Folder, Listing};
 /// Files that do not come to rest for so long are worth a word in the log, again and again.
 const LONG_UNREST: Duration = Duration::from_secs(10);
 
+/// Waits until nothing happens to the folders, and gives what they held when the wait began: they are at rest if
+/// they still hold that.
+pub(super) async fn quiet(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
+    // The look takes place during the quiet time, and costs none of its own.
+    tokio::join!(list(folders), at_rest(quiet, changed)).0
+}
+
 /// Waits until the folders are at rest.
-pub(super) async fn settled(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
-    // The first look takes place during the quiet time, and costs none of its own.
-    let (mut before, ()) = tokio::join!(list(folders), at_rest(quiet, changed));
+pub(super) async fn settled(folders: &[Folder], rest: Duration, changed: &Notify) -> Listing {
+    let mut before = quiet(folders, rest, changed).await;
     loop {
         let now = list(folders).await;
         if now == before {
             return now;
         }
         before = now;
-        at_rest(quiet, changed).await;
+        at_rest(rest, changed).await;
     }
 }
 

@@ -29,7 +29,7 @@ impl First {
     pub fn status(&self, at: Timestamp) -> Status {
         match &self.refused {
             None => Status::started(&self.set.snapshot.version, at, self.set.diagnostics.clone()),
-            Some(refused) => Status::started_kept(&self.files.version(), at, refused.diagnostics.clone()),
+            Some(refused) => Status::started_kept(self.files.version(), at, refused.diagnostics.clone()),
         }
     }
 }

@@ -47,7 +47,7 @@ fn each_mistake_is_named_at_its_line_with_its_cure() {
     let all = all_files();
     let mut wrong = Vec::new();
     for file in &all.list {
-        let alone = Files { list: vec![file.clone()], ..Files::default() };
+        let alone = Files::of(vec![file.clone()]);
         let (sources, diags) = check(&alone);
         let said = render(&sources, &diags, false);
         let golden = file.path.with_extension("txt");
@@ -78,7 +78,7 @@ fn a_folder_with_all_mistakes_reports_all_of_them() {
     let together = heads(&sources, &diags);
     let mut missing = Vec::new();
     for file in &all.list {
-        let (sources, diags) = check(&Files { list: vec![file.clone()], ..Files::default() });
+        let (sources, diags) = check(&Files::of(vec![file.clone()]));
         missing.extend(heads(&sources, &diags).into_iter().filter(|head| !together.contains(head)));
     }
     assert!(missing.is_empty(), "not reported among the others:\n{}", missing.join("\n"));

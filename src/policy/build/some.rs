@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Environment, Parsed, Set, Shelves};
+use super::{Environment, Parsed, Set, Shelves, equal_match};
 use crate::compile::named::Named;
 use crate::compile::resources::Resources;
 use crate::engine::select::Select;
@@ -20,7 +20,7 @@ use crate::source::Diagnostics;
 /// What does not depend on which services are compiled: the rules of all, for one environment.
 pub struct Outline {
     select: Arc<Select>,
-    services: Vec<Arc<Service>>,
+    /// Where each service stands.
     places: HashMap<Text, usize>,
 }
 
@@ -33,32 +33,24 @@ pub struct SomeServices<'s> {
 }
 
 impl Outline {
-    /// The rules of all services, with these variables of the environment in the place of the process's.
+    /// The rules of all services, with these variables of the environment in the place of the process's. `known`
+    /// are those of the process; they are the same where no rule names the environment.
     /// `None` when anything was wrong, which was reported.
     pub fn new(
         parsed: &Parsed,
         environment: &Environment,
         env: &BTreeMap<String, String>,
+        known: Option<&Arc<Select>>,
         diags: &mut Diagnostics,
     ) -> Option<Outline> {
-        let set = Set { parsed, environment, metrics: None };
-        let given = Given { env: env.clone(), ..Given::default() };
-        // Rules need no more of the resources than the environment.
-        let resources = resources::environment(environment, Some(&given));
-        let shelves = Shelves { resources, fragments: Named::default(), operators: Named::default() };
-        let mut select = Select::default();
-        let (mut services, mut places) = (Vec::new(), HashMap::new());
-        for (name, doc) in &parsed.documents.services {
-            let outline = service::outline(doc, set.around(&shelves), environment, diags);
-            if let Some(rule) = &outline.rule
-                && let Err(equal) = select.insert(rule, services.len())
-            {
-                set.equal_match(&outline.service, services.get(equal), diags);
-            }
-            places.insert(name.clone(), services.len());
-            services.push(Arc::new(outline.service));
-        }
-        (!diags.has_errors()).then(|| Outline { select: Arc::new(select), services, places })
+        let services = &parsed.documents.services;
+        let known = known.filter(|_| services.values().all(|doc| !doc.rule.names_environment()));
+        let select = match known {
+            Some(select) => select.clone(),
+            None => Arc::new(rules(parsed, environment, env, diags)),
+        };
+        let places = services.keys().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+        (!diags.has_errors()).then_some(Outline { select, places })
     }
 
     /// The set with these values, and no service compiled yet. `None` when anything was wrong, which was
@@ -74,10 +66,11 @@ impl Outline {
         let (resources, _) = resources::build(parsed, environment, Some(given), None, diags);
         let shelves = Shelves::of(set, resources, diags);
         let (unmatched, _) = service::build_unmatched(&parsed.documents, set.around(&shelves), diags);
+        let empty = Arc::new(Service::default());
         let snapshot = Arc::new(Snapshot {
             version: parsed.version.clone(),
             select: self.select.clone(),
-            services: self.services.clone(),
+            services: vec![empty; self.places.len()],
             unmatched: Arc::new(unmatched),
         });
         (!diags.has_errors()).then(|| SomeServices { set, shelves, snapshot, compiled: HashSet::new() })
@@ -87,6 +80,30 @@ impl Outline {
     pub fn place(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()
     }
+}
+
+/// Reads the rules of all services anew.
+fn rules(
+    parsed: &Parsed,
+    environment: &Environment,
+    env: &BTreeMap<String, String>,
+    diags: &mut Diagnostics,
+) -> Select {
+    let set = Set { parsed, environment, metrics: None };
+    let given = Given { env: env.clone(), ..Given::default() };
+    // Rules need no more of the resources than the environment.
+    let resources = resources::environment(environment, Some(&given));
+    let shelves = Shelves { resources, fragments: Named::default(), operators: Named::default() };
+    let mut select = Select::default();
+    let docs: Vec<_> = parsed.documents.services.values().collect();
+    for (place, doc) in docs.iter().enumerate() {
+        if let Some(rule) = service::rule(doc, set.around(&shelves), &environment.listeners, diags)
+            && let Err(equal) = select.insert(&rule, place)
+        {
+            equal_match(doc, docs.get(equal).copied(), diags);
+        }
+    }
+    select
 }
 
 impl SomeServices<'_> {
@@ -102,9 +119,7 @@ impl SomeServices<'_> {
 
     /// Compiles the service at this place; what is wrong with it is reported.
     pub fn compile(&mut self, place: usize, diags: &mut Diagnostics) {
-        let name = self.snapshot.services.get(place).and_then(|service| service.name.clone());
-        let doc = name.and_then(|name| self.set.parsed.documents.services.get(&name));
-        let Some(doc) = doc else { return };
+        let Some(doc) = self.set.parsed.documents.services.values().nth(place) else { return };
         let around = self.set.around(&self.shelves);
         let mut said = Diagnostics::new();
         let built = service::build(doc, &self.set.parsed.documents, around, self.set.environment, &mut said);

@@ -124,7 +124,7 @@ fn files(chosen: &[usize], base: &Path) -> Files {
         let text = text.replace("BASE/", "").replace("nothing", &base.join("nothing").to_string_lossy());
         PolicyFile::new(Path::new(name), text.into_bytes())
     };
-    Files { list: texts.filter(|(_, text)| !text.is_empty()).map(file).collect(), ..Files::default() }
+    Files::of(texts.filter(|(_, text)| !text.is_empty()).map(file).collect())
 }
 
 /// Everything that a load has to say, and what the snapshot answers.
@@ -210,7 +210,7 @@ impl Loads {
     /// Loads these files; names of the services that were compiled anew.
     fn load(&mut self, texts: &[(&str, &str)]) -> Vec<String> {
         let list = texts.iter().map(|(name, text)| PolicyFile::new(&PathBuf::from(name), text.as_bytes().to_vec()));
-        let files = Files { list: list.collect(), ..Files::default() };
+        let files = Files::of(list.collect());
         let mut diags = Diagnostics::new();
         let parsed = parse_again(&files, &mut self.reuse, &mut diags);
         let compiled = compile_again(&parsed, &Environment::default(), None, &mut self.reuse, &mut diags);

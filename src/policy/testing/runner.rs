@@ -20,6 +20,7 @@ use crate::clock::{Clock, Frozen};
 use crate::engine::exchange::{Client, Exchange};
 use crate::engine::program::EndedBy;
 use crate::engine::random::Random;
+use crate::engine::select::Select;
 use crate::engine::serve;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::trace::{Traced, TracedVerdict};
@@ -55,6 +56,8 @@ type Key = (Given, Text, String);
 pub(super) struct Runner<'p> {
     parsed: &'p Parsed,
     environment: &'p Environment,
+    /// The rules of the set as it is to serve, where they are known.
+    pub select: Option<Arc<Select>>,
     /// The rules of all services, once per environment that differs; the error is a text for people.
     outlines: Vec<(Env, Known<Rc<Outline>>)>,
     /// The services that the cases needed, compiled once per `given` that differs.
@@ -107,6 +110,7 @@ impl<'p> Runner<'p> {
         Ok(Runner {
             parsed,
             environment,
+            select: None,
             outlines: Vec::new(),
             sets: Vec::new(),
             rehearsals: Vec::new(),
@@ -237,7 +241,7 @@ impl<'p> Runner<'p> {
         let mut diags = Diagnostics::new();
         let known = self.outlines.iter().find(|(known, _)| *known == given.env).map(|(_, known)| known.clone());
         let outline = known.unwrap_or_else(|| {
-            let outline = Outline::new(parsed, environment, &given.env, &mut diags);
+            let outline = Outline::new(parsed, environment, &given.env, self.select.as_ref(), &mut diags);
             let outline = outline.map(Rc::new).ok_or_else(|| messages(parsed, &diags));
             self.outlines.push((given.env.clone(), outline.clone()));
             outline
