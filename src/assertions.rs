@@ -7,6 +7,7 @@ mod any;
 mod audit;
 mod authenticate_api_key;
 mod authenticate_basic;
+mod authenticate_mtls;
 mod authorize;
 mod compare;
 mod compress;
@@ -51,6 +52,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &audit::KIND,
     &authenticate_api_key::KIND,
     &authenticate_basic::KIND,
+    &authenticate_mtls::KIND,
     &authorize::KIND,
     &compare::KIND,
     &compress::KIND,

@@ -240,7 +240,10 @@ impl Config {
         let listeners = self.listeners.iter().map(|listener| listener.server.name.clone()).collect();
         let clear = self.listeners.iter().filter(|listener| listener.is_clear());
         let clear_listeners = clear.map(|listener| listener.server.name.clone()).collect();
-        Environment { limits: self.limits.clone(), listeners, clear_listeners, values }
+        let unasking = self.listeners.iter().map(|listener| &listener.server);
+        let unasking = unasking.filter(|server| !server.tls.as_ref().is_some_and(|tls| tls.asks_clients()));
+        let unasking_listeners = unasking.map(|server| server.name.clone()).collect();
+        Environment { limits: self.limits.clone(), listeners, clear_listeners, unasking_listeners, values }
     }
 
     /// Hash of the file's contents now, to see whether a restart would change anything. `None` without one.

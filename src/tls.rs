@@ -5,11 +5,14 @@
 //! rustls, cryptography by aws-lc; the choice of cipher suites and groups is theirs. Early data is never taken.
 
 mod calling;
+mod client;
+mod dn;
 mod listening;
 mod material;
 mod pem;
 mod resolver;
 mod session;
+mod trust;
 mod wire;
 
 use std::sync::{Arc, OnceLock};
@@ -17,10 +20,13 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 
 pub use calling::{Calling, CallingSettings};
+pub use client::ClientCertificate;
+pub use dn::Dn;
 pub use listening::{Listening, Look};
-pub use material::{ListenerFiles, MinVersion, Pair};
+pub use material::{ClientFiles, ListenerFiles, MinVersion, Pair};
 pub use pem::{Problem, certificates_of, is_readable_by_others, private_key_of};
 pub use session::Session;
+pub use trust::{ClientTrust, Distrust};
 pub use wire::Wire;
 
 /// The one provider of cryptography of this process.

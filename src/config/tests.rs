@@ -168,7 +168,10 @@ fn a_listener_with_tls_reads_its_files_and_is_not_clear() {
         (&format!("{{ {pair}, certificates: [{{ {pair} }}] }}"), "config.contradiction"),
         (&format!("{{ {pair}, min: \"1.1\" }}"), "config.bad_tls"),
         ("{ certificate: missing.pem, key: missing.key }", "config.bad_certificate"),
-        (&format!("{{ {pair}, client_certificates: required }}"), "config.not_supported"),
+        (&format!("{{ {pair}, client_certificates: required }}"), "config.bad_tls"),
+        (&format!("{{ {pair}, client_ca: ca.pem }}"), "config.contradiction"),
+        (&format!("{{ {pair}, client_certificates: none, crls: [a.crl] }}"), "config.contradiction"),
+        (&format!("{{ {pair}, client_certificates: optional, client_ca: missing.pem }}"), "config.bad_certificate"),
     ] {
         assert!(codes(&listener(tls)).contains(&code), "{tls}: {:?}", codes(&listener(tls)));
     }

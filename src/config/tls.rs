@@ -7,9 +7,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::document::not_supported;
-use crate::source::{Diagnostic, Diagnostics, Literal, Node, Span, Spanned};
-use crate::tls::{ListenerFiles, Listening, MinVersion, Pair};
+use crate::source::{Diagnostic, Diagnostics, Literal, OneOrMany, Span, Spanned};
+use crate::tls::{ClientFiles, ListenerFiles, Listening, MinVersion, Pair};
 
 /// TLS of a listener.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -27,15 +26,26 @@ pub(super) struct TlsDoc {
     /// The oldest version that is spoken: `"1.2"` or `"1.3"`.
     #[serde(default)]
     min: Option<Literal>,
-    /// Comes with a later version.
+    /// Whether clients are asked for certificates.
     #[serde(default)]
-    client_certificates: Option<Node>,
-    /// Comes with a later version.
+    client_certificates: Option<Spanned<ClientsWord>>,
+    /// PEM file: the authorities whose client certificates are taken.
     #[serde(default)]
-    client_ca: Option<Node>,
-    /// Comes with a later version.
+    client_ca: Option<Literal>,
+    /// PEM files: revocation lists of these authorities.
     #[serde(default)]
-    crls: Option<Node>,
+    crls: Option<OneOrMany<Literal>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum ClientsWord {
+    /// They are not.
+    None,
+    /// They may come without; one that is shown has to be good.
+    Optional,
+    /// Nobody comes in without.
+    Required,
 }
 
 /// A certificate and its key.
@@ -58,12 +68,6 @@ impl TlsDoc {
     /// What the listener presents; what is wrong is reported at `tls`.
     pub(super) fn listening(doc: Spanned<TlsDoc>, base: &Path, diags: &mut Diagnostics) -> Option<Arc<Listening>> {
         let (doc, span) = (doc.value, doc.span);
-        let client = [("tls: client_certificates", &doc.client_certificates), ("tls: client_ca", &doc.client_ca)];
-        for (key, node) in client.into_iter().chain([("tls: crls", &doc.crls)]) {
-            if let Some(node) = node {
-                not_supported(key, node.span(), diags);
-            }
-        }
         let min = match doc.min.as_ref().map(|min| (min, min.as_str())) {
             None | Some((_, "1.2")) => MinVersion::Tls12,
             Some((_, "1.3")) => MinVersion::Tls13,
@@ -74,7 +78,8 @@ impl TlsDoc {
                 MinVersion::Tls12
             }
         };
-        let files = ListenerFiles { pairs: doc.pairs(base, span, diags)?, min };
+        let clients = doc.clients(base, diags);
+        let files = ListenerFiles { pairs: doc.pairs(base, span, diags)?, min, clients: clients? };
         let listening = match Listening::open(files) {
             Ok(listening) => listening,
             Err(problem) => {
@@ -90,6 +95,31 @@ impl TlsDoc {
             diags.push(Diagnostic::warning("config.open_key", span, message).with_help(help));
         }
         Some(Arc::new(listening))
+    }
+
+    /// Whose certificates are asked for, if any are; `None` where that was not said rightly.
+    fn clients(&self, base: &Path, diags: &mut Diagnostics) -> Option<Option<ClientFiles>> {
+        let crls = self.crls.iter().flat_map(OneOrMany::iter);
+        let help = "write `client_certificates: optional` or `required`, and `client_ca: FILE`";
+        match (self.client_certificates.filter(|word| word.value != ClientsWord::None), &self.client_ca) {
+            (Some(word), Some(ca)) => Some(Some(ClientFiles {
+                ca: base.join(ca.as_str()),
+                crls: crls.map(|file| base.join(file.as_str())).collect(),
+                required: word.value == ClientsWord::Required,
+            })),
+            (Some(word), None) => {
+                let message = "nobody says whose client certificates are taken";
+                diags.push(Diagnostic::error("config.bad_tls", word.span, message).with_help(help));
+                None
+            }
+            (None, None) if self.crls.is_none() => Some(None),
+            (None, ca) => {
+                let span = ca.as_ref().map(Literal::span).or(crls.map(Literal::span).next());
+                let message = "clients are not asked for certificates";
+                diags.push(Diagnostic::error("config.contradiction", span, message).with_help(help));
+                None
+            }
+        }
     }
 
     /// The certificates of either form, at least one.

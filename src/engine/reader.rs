@@ -203,8 +203,9 @@ impl Exchange {
             Builtin::TlsCipher => optional(self.client.tls.as_ref().map(|tls| tls.cipher.as_str())),
             Builtin::TlsServerName => optional(self.client.tls.as_ref().and_then(|tls| tls.server_name.as_deref())),
             Builtin::TlsAlpn => optional(self.client.tls.as_ref().and_then(|tls| tls.alpn.as_deref())),
-            // No listener of this version asks for one.
-            Builtin::TlsClientCertificate => Val::Bool(false),
+            Builtin::TlsClientCertificate => {
+                Val::Bool(self.client.tls.as_ref().is_some_and(|tls| tls.client.is_some()))
+            }
             Builtin::ClientIp => Val::Text(Cow::Owned(self.client.ip.to_string())),
             Builtin::ClientPeerIp => Val::Text(Cow::Owned(self.client.peer_ip.to_string())),
             Builtin::ClientPort => Val::Int(i64::from(self.client.port)),

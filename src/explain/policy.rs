@@ -232,6 +232,12 @@ pub(super) const PAGES: &[Page] = &[
         "upstream: orders\ntargets: [\"https://10.0.0.5:9443\"]\ntls: { ca: corp_ca, server_name: orders.local, min: \"1.3\" }",
     ),
     page(
+        "policy.no_certificates",
+        "The service wants client certificates, and none of its listeners asks for them: nobody could ever use it.",
+        "Let its listener ask.",
+        "listeners:\n  - name: main\n    address: 0.0.0.0:8443\n    tls: { certificate: gw.pem, key: gw.key, client_certificates: required, client_ca: clients.pem }",
+    ),
+    page(
         "policy.bad_key",
         "A key's source does not fit its kind, or its file cannot be read.",
         "Symmetric keys come from a `secret`; certificates, and a private key with its certificate, from a PEM file.",

@@ -36,6 +36,8 @@ pub struct Environment {
     pub listeners: Vec<Text>,
     /// Those of them on which a credential would cross a network in clear text.
     pub clear_listeners: Vec<Text>,
+    /// Those of them that do not ask clients for certificates.
+    pub unasking_listeners: Vec<Text>,
     pub values: Values,
 }
 
@@ -312,7 +314,8 @@ pub fn rehearse(
     let (sources, version) = (parsed.sources.clone(), parsed.version.clone());
     let alone = Parsed { sources, documents, version, ..Parsed::default() };
     // What it takes from the test is never sent over a listener.
-    let environment = Environment { clear_listeners: Vec::new(), ..environment.clone() };
+    let environment =
+        Environment { clear_listeners: Vec::new(), unasking_listeners: Vec::new(), ..environment.clone() };
     compile(&alone, &environment, Some(given), None, &mut diags).ok_or(diags)
 }
 

@@ -56,6 +56,7 @@ pub fn build(
     main.extend(cx.steps(&doc.policy, ""));
     check_answer(&mut cx, doc);
     check_clear_text(&mut cx, doc, environment);
+    check_certificates(&mut cx, doc, environment);
     let on_fault = std::iter::once((None, doc.on_fault.as_ref()))
         .chain(defaults.iter().map(|defaults| (Some(defaults.defaults.name.as_str()), defaults.on_fault.as_ref())));
     let on_fault = tail(&mut cx, Part::OnFault, "on_fault", on_fault);
@@ -162,6 +163,20 @@ fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Enviro
     let help = "give the listener `tls:`, or let it listen on loopback; for `behind_tls_proxy` and `allow_plaintext_credentials` \
                 see gateway.yaml";
     cx.refuse::<()>("policy.plaintext_credentials", doc.service.span, &message, help);
+}
+
+/// Refuses a service that nobody could ever use: it wants certificates, and its listeners ask for none.
+fn check_certificates(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Environment) {
+    let stands_on =
+        |listener: &Text| doc.listeners.as_ref().is_none_or(|names| names.iter().any(|name| *name.name == **listener));
+    let mut own = environment.listeners.iter().filter(|listener| stands_on(listener)).peekable();
+    if own.peek().is_none() || own.any(|listener| !environment.unasking_listeners.contains(listener)) {
+        return;
+    }
+    let Some(step) = cx.steps.iter().find(|step| *step.assertion == *"authenticate_mtls") else { return };
+    let message = format!("`authenticate_mtls` at {} never sees a certificate: no listener asks for one", step.place);
+    let help = "give the listener `tls: { client_certificates: optional, client_ca: FILE, ... }` in gateway.yaml";
+    cx.refuse::<()>("policy.no_certificates", doc.service.span, &message, help);
 }
 
 /// Defaults that hold for a service, in order of name.

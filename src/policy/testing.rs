@@ -6,6 +6,7 @@
 
 mod access;
 mod case;
+mod client;
 mod coverage;
 mod expect;
 mod given;

@@ -28,7 +28,6 @@ use super::worker::{Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
 use crate::clock::wheel::Timer;
 use crate::limits::Limits;
-use crate::tls::Session;
 
 /// How long a connection that is being closed may still send, so that its answer is not lost to a reset.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -165,8 +164,8 @@ pub(super) async fn serve<H: Handler>(
     let socket = match &listener.tls {
         None => Socket::Clear(bare),
         Some(tls) => match shake_hands(bare, &state, tls, &mut watch, &worker).await {
-            Ok(stream) => {
-                peer.tls = Some(Arc::new(Session::of(stream.get_ref().1)));
+            Ok((stream, session)) => {
+                peer.tls = Some(Arc::new(session));
                 Socket::Tls(Box::new(stream.into()))
             }
             Err(refusal) => return refusal.into_iter().for_each(|refusal| handler.refused(&peer, refusal)),

@@ -1,7 +1,6 @@
 //! The TLS handshake of one connection: bounded by the time for the first head, of which it is a part.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,7 +13,7 @@ use super::refusal::Refusal;
 use super::socket::Noted;
 use super::stream::ConnState;
 use super::worker::{Stage, Worker};
-use crate::tls::Listening;
+use crate::tls::{Listening, Session};
 
 const TOO_SLOW: Refusal = Refusal::silent("request.tls_timeout", "the TLS handshake was not complete in time");
 
@@ -25,7 +24,7 @@ pub(super) async fn shake_hands(
     tls: &Listening,
     watch: &mut Watch,
     worker: &Worker,
-) -> Result<TlsStream<Noted>, Option<Refusal>> {
+) -> Result<(TlsStream<Noted>, Session), Option<Refusal>> {
     let mut accept = TlsAcceptor::from(tls.config()).accept(bare).into_fallible();
     let ended = poll_fn(|cx| {
         let stage = worker.stage.get();
@@ -42,19 +41,22 @@ pub(super) async fn shake_hands(
     })
     .await;
     match ended {
-        Some(Ok(stream)) => Ok(stream),
+        Some(Ok(stream)) => match Session::of(stream.get_ref().1) {
+            Ok(session) => Ok((stream, session)),
+            Err(why) => Err(Some(failed(why))),
+        },
         // A probe that only opens the connection is no failed handshake.
         Some(Err(_)) if !state.heard.get() => Err(None),
         Some(Err((error, bare))) => {
             // The alert that says why is in the socket: closing it now could lose it.
             linger(bare, watch.timer(), worker).await;
-            Err(Some(failed(&error)))
+            Err(Some(failed(error.to_string())))
         }
         None if worker.stage.get() == Stage::Serving => Err(Some(TOO_SLOW)),
         None => Err(None),
     }
 }
 
-fn failed(error: &io::Error) -> Refusal {
-    Refusal { code: "request.tls_handshake", status: None, detail: error.to_string().into() }
+fn failed(why: String) -> Refusal {
+    Refusal { code: "request.tls_handshake", status: None, detail: why.into() }
 }

@@ -332,6 +332,7 @@ mod tests {
             cipher: String::new(),
             server_name: Some("a.test".to_owned()),
             alpn: None,
+            client: None,
         };
         let address = "192.0.2.1:5".parse().unwrap();
         let direct = Peer {

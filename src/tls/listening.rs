@@ -83,6 +83,11 @@ impl Listening {
         }
     }
 
+    /// Whether clients are asked for certificates.
+    pub fn asks_clients(&self) -> bool {
+        self.files.clients.is_some()
+    }
+
     /// Why the files as they are now do not serve.
     pub fn refused(&self) -> Option<Problem> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()

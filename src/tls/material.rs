@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -36,6 +37,19 @@ pub struct ListenerFiles {
     /// The first one serves clients that name no server, or one that no certificate has.
     pub pairs: Vec<Pair>,
     pub min: MinVersion,
+    /// Clients are asked for certificates.
+    pub clients: Option<ClientFiles>,
+}
+
+/// Whose client certificates are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Certificates of the authorities.
+    pub ca: PathBuf,
+    /// Revocation lists of these authorities; with one, every certificate has to be covered.
+    pub crls: Vec<PathBuf>,
+    /// A client without a certificate is not let in. One that shows a certificate has to show a good one either way.
+    pub required: bool,
 }
 
 /// The contents of a file; overwritten when they are dropped.
@@ -45,6 +59,8 @@ type Contents = Zeroizing<Vec<u8>>;
 pub(super) struct Material {
     /// Certificates and their keys.
     pairs: Vec<(Contents, Contents)>,
+    /// The authorities of clients, and the revocation lists.
+    clients: Option<(Contents, Vec<Contents>)>,
     /// Equal digests mean equal files.
     pub(super) digest: [u8; 32],
 }
@@ -73,7 +89,13 @@ impl ListenerFiles {
         };
         let pairs = self.pairs.iter().map(|pair| Ok((take(&pair.certificate)?, take(&pair.key)?)));
         let pairs = pairs.collect::<Result<_, Problem>>()?;
-        Ok(Material { pairs, digest: hasher.finalize().into() })
+        let clients = match &self.clients {
+            Some(files) => {
+                Some((take(&files.ca)?, files.crls.iter().map(|path| take(path)).collect::<Result<_, Problem>>()?))
+            }
+            None => None,
+        };
+        Ok(Material { pairs, clients, digest: hasher.finalize().into() })
     }
 
     /// Makes what a handshake needs. Everything is made anew, the keys of session tickets too: a session that began
@@ -95,11 +117,43 @@ impl ListenerFiles {
         };
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(self.min.versions()).map_err(failed)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName::new(keys)));
+        let resolver = Arc::new(ByName::new(keys));
+        let mut config = match (&self.clients, &material.clients) {
+            (Some(files), Some((ca, crls))) => {
+                builder.with_client_cert_verifier(files.verifier(ca, crls)?).with_cert_resolver(resolver)
+            }
+            _ => builder.with_no_client_auth().with_cert_resolver(resolver),
+        };
         config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(failed)?;
+        if self.clients.is_none() {
+            // A resumed session would bring a certificate that nobody verifies again.
+            config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(failed)?;
+        }
         Ok(Made { config: Arc::new(config), not_after })
+    }
+}
+
+impl ClientFiles {
+    /// RFC 5280 §6, with the purpose of clients; a revocation list that is past its time refuses everybody.
+    fn verifier(&self, ca: &[u8], crls: &[Contents]) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+        let mut roots = RootCertStore::empty();
+        for authority in pem::certificates(&self.ca, ca)? {
+            let failed = |error| Problem::new(&self.ca, format!("an authority cannot be used: {error}"));
+            roots.add(authority).map_err(failed)?;
+        }
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        for (path, bytes) in self.crls.iter().zip(crls) {
+            builder = builder.with_crls(pem::revocation_lists(path, bytes)?);
+        }
+        if !self.crls.is_empty() {
+            builder = builder.enforce_revocation_expiration();
+        }
+        if !self.required {
+            builder = builder.allow_unauthenticated();
+        }
+        let place = self.crls.first().unwrap_or(&self.ca);
+        builder.build().map_err(|error| Problem::new(place, format!("it cannot be used: {error}")))
     }
 }
 

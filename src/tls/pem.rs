@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{Error, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 /// Largest file of certificates or keys, in bytes.
@@ -55,6 +55,19 @@ pub(super) fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateD
     let found = found.map_err(|error| Problem::new(path, format!("it is no PEM file: {error}")))?;
     if found.is_empty() {
         return Err(Problem::new(path, "a certificate in PEM form was expected, and there is none"));
+    }
+    Ok(found)
+}
+
+/// All revocation lists of a file, at least one.
+pub(super) fn revocation_lists(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
+    let found: Result<Vec<_>, Error> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
+    let found = found.map_err(|error| Problem::new(path, format!("it is no PEM file: {error}")))?;
+    if found.is_empty() {
+        return Err(Problem::new(path, "a revocation list in PEM form was expected, and there is none"));
     }
     Ok(found)
 }

@@ -10,6 +10,9 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{ListenerFiles, Listening, MinVersion, Pair, provider};
 
+/// Serial number of every client's certificate.
+const SERIAL: u64 = 77;
+
 /// A folder of one test, removed with it.
 pub struct Folder(pub PathBuf);
 
@@ -59,6 +62,56 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A client that shows a certificate for these names, with this subject's common name.
+    pub fn client_as(&self, issuer: &Authority, common_name: &str, names: &[&str]) -> Arc<ClientConfig> {
+        let (certificate, key) = issuer.sign_client(common_name, names);
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
+    }
+
+    fn sign_client(
+        &self,
+        common_name: &str,
+        names: &[&str],
+    ) -> (CertificateDer<'static>, rustls::pki_types::PrivateKeyDer<'static>) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SERIAL.into());
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.der().clone(), rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    }
+
+    /// Its revocation list, in PEM form, with the certificates of its clients on it or none.
+    pub fn revocation_list(&self, with_clients: bool) -> String {
+        let year = |year| rcgen::date_time_ymd(year, 1, 1);
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: SERIAL.into(),
+            revocation_time: year(2020),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: year(2020),
+            next_update: year(4000),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: if with_clients { vec![revoked] } else { Vec::new() },
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A client that trusts this authority and offers these protocols.
     pub fn client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
@@ -80,7 +133,7 @@ pub fn files(folder: &Path, authority: &Authority, certificates: &[&[&str]]) -> 
         std::fs::write(&pair.key, key).unwrap();
         pair
     });
-    ListenerFiles { pairs: pairs.collect(), min: MinVersion::Tls12 }
+    ListenerFiles { pairs: pairs.collect(), min: MinVersion::Tls12, clients: None }
 }
 
 /// A listener's TLS over one certificate for these names.

@@ -31,7 +31,7 @@ fn shake(listening: &Listening, client: Arc<ClientConfig>, name: &str) -> Result
         wire.clear();
     }
     let shown = client.peer_certificates().unwrap()[0].to_vec();
-    Ok((Session::of(&server), shown))
+    Ok((Session::of(&server).unwrap(), shown))
 }
 
 fn names(certificate: &[u8]) -> Vec<String> {
@@ -135,4 +135,60 @@ fn what_is_wrong_with_files_is_said_without_quoting_them() {
     let missing = Pair { key: folder.0.join("missing"), ..good.pairs[0].clone() };
     let problem = Listening::open(ListenerFiles { pairs: vec![missing], ..good }).unwrap_err();
     assert!(problem.to_string().contains("missing: it cannot be read"), "{problem}");
+}
+
+/// A listener's files with clients of an authority.
+fn asking(folder: &Folder, server: &Authority, clients: &Authority, required: bool, crl: Option<String>) -> Listening {
+    let ca = folder.write("clients.pem", &clients.pem());
+    let crls = crl.iter().map(|text| folder.write("clients.crl", text)).collect();
+    let clients = Some(ClientFiles { ca, crls, required });
+    Listening::open(ListenerFiles { clients, ..files(&folder.0, server, &[&["a.test"]]) }).unwrap()
+}
+
+#[test]
+fn a_client_certificate_is_verified_and_told_of() {
+    let (folder, server, clients) = (Folder::new(), Authority::new("server"), Authority::new("clients"));
+    let good = server.client_as(&clients, "app", &["App.test"]);
+    let foreign = server.client_as(&Authority::new("clients"), "app", &["app.test"]);
+    for required in [false, true] {
+        let listening = asking(&folder, &server, &clients, required, None);
+        let certificate = shake(&listening, good.clone(), "a.test").unwrap().0.client.unwrap();
+        assert_eq!((certificate.subject.to_string().as_str(), certificate.serial.as_str()), ("CN=app", "4d"));
+        assert_eq!(
+            (certificate.issuer.to_string().as_str(), &*certificate.san_dns),
+            ("CN=clients", &["app.test".to_owned()][..])
+        );
+        assert_eq!((certificate.chain.len(), certificate.fingerprint_sha256.len()), (1, 64));
+        assert!(shake(&listening, foreign.clone(), "a.test").is_err(), "a foreign one is never taken");
+        let without = shake(&listening, server.client(&[]), "a.test");
+        assert_eq!(without.is_ok(), !required);
+        assert!(without.is_err() || without.is_ok_and(|(session, _)| session.client.is_none()));
+    }
+}
+
+#[test]
+fn what_is_revoked_is_not_taken() {
+    let (folder, server, clients) = (Folder::new(), Authority::new("server"), Authority::new("clients"));
+    let client = server.client_as(&clients, "app", &["app.test"]);
+    for (on_it, taken) in [(false, true), (true, false)] {
+        let listening = asking(&folder, &server, &clients, true, Some(clients.revocation_list(on_it)));
+        assert_eq!(shake(&listening, client.clone(), "a.test").is_ok(), taken);
+    }
+    // A list of another authority covers nobody.
+    let listening = asking(&folder, &server, &clients, true, Some(server.revocation_list(false)));
+    assert!(shake(&listening, client, "a.test").is_err());
+}
+
+#[test]
+fn a_policy_may_trust_fewer_than_the_listener() {
+    let (folder, server, clients) = (Folder::new(), Authority::new("server"), Authority::new("clients"));
+    let listening = asking(&folder, &server, &clients, true, None);
+    let client = server.client_as(&clients, "app", &["app.test"]);
+    let certificate = shake(&listening, client, "a.test").unwrap().0.client.unwrap();
+    let now = certificate.not_before + 1;
+    let trust = |authority: &Authority| ClientTrust::new(&[authority.der()]).unwrap().unwrap();
+    assert_eq!(trust(&clients).verify(&certificate, now), Ok(()));
+    assert_eq!(trust(&clients).verify(&certificate, certificate.not_after + 1), Err(Distrust::Expired));
+    assert!(matches!(trust(&server).verify(&certificate, now), Err(Distrust::Untrusted(_))));
+    assert!(ClientTrust::new(&[]).unwrap().is_none());
 }

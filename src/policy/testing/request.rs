@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::policy::build::Environment;
+use crate::policy::testing::client::{ClientDoc, TestClient};
 use crate::policy::testing::given::World;
 use crate::policy::testing::later;
 use crate::policy::testing::stand_in::fields;
@@ -19,8 +20,6 @@ use crate::source::{Diagnostic, Diagnostics, Entries, Literal, Node, OneOrMany, 
 const GENERATED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The field in which `api_key` sends its key.
 const API_KEY_FIELD: HeaderName = HeaderName::from_static("x-api-key");
-/// The address that clients of a test have unless it says otherwise.
-const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
 /// Keys of the contract that this version does not know yet.
 const LATER: [&str; 2] = ["kerberos", "login"];
 
@@ -34,8 +33,7 @@ pub(super) struct TestRequest {
     basic: Option<(String, TestText)>,
     api_key: Option<String>,
     body: RequestBody,
-    pub ip: IpAddr,
-    pub peer: IpAddr,
+    pub client: TestClient,
     pub span: Span,
 }
 
@@ -109,16 +107,6 @@ pub(super) struct RequestDoc {
     client: ClientDoc,
 }
 
-/// Who sends it.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct ClientDoc {
-    /// The address that policies see.
-    ip: Option<Literal>,
-    /// The other end of the connection; the client's address without it.
-    peer: Option<Literal>,
-}
-
 impl TestRequest {
     /// Reads a request; everything wrong with it is reported.
     pub fn read(
@@ -129,7 +117,6 @@ impl TestRequest {
         diags: &mut Diagnostics,
     ) -> Option<TestRequest> {
         let node = &later(node, "request", &LATER, diags);
-        let node = &within(node, "client", &["tls", "certificate"], diags);
         let mut doc: RequestDoc = read(node, None, "a request", diags)?;
         doc.json = doc.json.or_else(|| node.get("json").cloned()); // a body that is `null`
         let span = node.span();
@@ -153,8 +140,7 @@ impl TestRequest {
             None => None,
             Some(id) => Some(api_key(id, world, diags)?),
         };
-        let ip = address(doc.client.ip.as_ref(), diags)?;
-        let peer = address(doc.client.peer.as_ref(), diags)?.or(ip).unwrap_or(CLIENT);
+        let client = doc.client.client(diags)?;
         Some(TestRequest {
             method: method?,
             path: path?,
@@ -163,8 +149,7 @@ impl TestRequest {
             basic,
             api_key,
             body: body?,
-            ip: ip.unwrap_or(peer),
-            peer,
+            client,
             span,
         })
     }
@@ -358,7 +343,7 @@ fn api_key(id: &Literal, world: &World, diags: &mut Diagnostics) -> Option<Strin
     None
 }
 
-fn address(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Option<IpAddr>> {
+pub(super) fn address(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Option<IpAddr>> {
     let Some(literal) = literal else { return Some(None) };
     match literal.as_str().parse::<IpAddr>() {
         Ok(address) => Some(Some(address.to_canonical())),
@@ -371,15 +356,4 @@ fn address(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Option<
             None
         }
     }
-}
-
-/// [`later`] for a mapping below a key.
-fn within(node: &Node, key: &str, words: &[&str], diags: &mut Diagnostics) -> Node {
-    let Some(inner) = node.get(key) else { return node.clone() };
-    let inner = later(inner, key, words, diags);
-    let entries = node.as_map().unwrap_or_default().iter().map(|entry| {
-        let value = if entry.key == key { inner.clone() } else { entry.value.clone() };
-        crate::source::Entry { value, ..entry.clone() }
-    });
-    Node::new(node.span(), crate::source::NodeValue::Map(entries.collect()))
 }

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use crate::policy::assertion::Use;
 use crate::policy::build::{Environment, Outline, Parsed, SomeServices, rehearse};
 use crate::policy::resources::Given;
 use crate::policy::testing::case::{Case, TestExchange, usual};
+use crate::policy::testing::client::TestClient;
 use crate::policy::testing::coverage::Touched;
 use crate::policy::testing::judge::{Judge, Problem};
 use crate::policy::testing::request::Usual;
@@ -288,7 +288,7 @@ impl<'p> Runner<'p> {
         for (index, exchange) in group {
             let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
             match request.make(&stage.usual, &stage.bench(None)) {
-                Ok((parts, body)) => made.push((stage.client(request.ip, request.peer), parts, body)),
+                Ok((parts, body)) => made.push((stage.client(&request.client), parts, body)),
                 Err(why) => {
                     let problem = Problem::of_case(request.span, "a request that can be sent", why);
                     return Some(problem.in_exchange(*index, of));
@@ -391,8 +391,15 @@ impl Stage<'_> {
         }
     }
 
-    fn client(&self, ip: IpAddr, peer: IpAddr) -> Client {
-        Client { listener: self.usual.listener.clone(), scheme: "http", ip, peer_ip: peer, port: 0, tls: None }
+    fn client(&self, client: &TestClient) -> Client {
+        Client {
+            listener: self.usual.listener.clone(),
+            scheme: if client.tls.is_some() { "https" } else { "http" },
+            ip: client.ip,
+            peer_ip: client.peer,
+            port: 0,
+            tls: client.tls.clone(),
+        }
     }
 }
 

@@ -78,7 +78,11 @@ fn mistakes_are_load_errors() {
         ("request: { path: /one/1, basic: { a: b, c: d } }, expect: { status: 204 }".into(), "policy.bad_value"),
         ("request: { path: /one/1, api_key: acme }, expect: { status: 204 }".into(), "policy.unknown_name"),
         ("request: { path: /one/1, client: { ip: x } }, expect: { status: 204 }".into(), "policy.bad_value"),
-        ("request: { path: /one/1, client: { tls: true } }, expect: { status: 204 }".into(), "policy.not_supported"),
+        ("request: { path: /one/1, client: { tls: true } }, expect: { status: 204 }".into(), ""),
+        (
+            "request: { path: /one/1, client: { certificate: { subject: app } } }, expect: { status: 204 }".into(),
+            "policy.bad_value",
+        ),
         ("request: { path: /one/1, headers: { 'a b': c } }, expect: { status: 204 }".into(), "policy.bad_value"),
         ("request: { path: '/one/${x}' }, expect: { status: 204 }".into(), "expr.unknown_variable"),
         ("request: { path: '/one/${captured.x}' }, expect: { status: 204 }".into(), "expr.unknown_variable"),

@@ -1,0 +1,377 @@
+//! `authenticate_mtls`: identifies the caller by the TLS client certificate of its connection.
+//!
+//! The listener has verified the certificate (RFC 5280 §6, with the purpose of clients, against its `client_ca` and
+//! its revocation lists); this step looks at the time again, since connections live long, may narrow whom it trusts,
+//! and says who it is. Names are compared as parsed parts (RFC 5280 §7.1), DNS names with one leading `*.` label
+//! allowed in the policy. It reads no header fields and asks no directory.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
+use crate::engine::exchange::Exchange;
+use crate::engine::program::{Plain, Verdict};
+use crate::engine::read::Slot;
+use crate::engine::value::{Element, Type, Value};
+use crate::fault::Fault;
+use crate::identity::Identity;
+use crate::source::{Literal, Name, OneOrMany};
+use crate::tls::{ClientCertificate, ClientTrust, Distrust, Dn};
+
+/// Hexadecimal digits of a SHA-256 fingerprint.
+const FINGERPRINT_DIGITS: usize = 64;
+
+pub const KIND: Kind = Kind {
+    sets: &[
+        Output { name: "cert.subject", ty: Type::Text, absent: false, doc: "Its subject, as in RFC 4514." },
+        Output { name: "cert.issuer", ty: Type::Text, absent: false, doc: "Its issuer, as in RFC 4514." },
+        Output { name: "cert.serial", ty: Type::Text, absent: false, doc: "Its serial number, in hexadecimal digits." },
+        Output { name: "cert.san_dns", ty: Type::List(Element::Text), absent: false, doc: "Its DNS names." },
+        Output { name: "cert.san_uri", ty: Type::List(Element::Text), absent: false, doc: "Its URIs." },
+        Output { name: "cert.san_email", ty: Type::List(Element::Text), absent: false, doc: "Its mail addresses." },
+        Output { name: "cert.not_before", ty: Type::Time, absent: true, doc: "When it begins." },
+        Output { name: "cert.not_after", ty: Type::Time, absent: true, doc: "When it ends." },
+        Output {
+            name: "cert.fingerprint_sha256",
+            ty: Type::Text,
+            absent: false,
+            doc: "SHA-256 of it, in hexadecimal digits.",
+        },
+        Output { name: "auth.scheme", ty: Type::Text, absent: false, doc: "`mtls`" },
+        Output { name: "auth.subject", ty: Type::Text, absent: false, doc: "What `subject` chooses." },
+    ],
+    faults: &[
+        FaultDoc { code: "authenticate_mtls.missing", status: 401, doc: "The client has shown no certificate." },
+        FaultDoc {
+            code: "authenticate_mtls.untrusted",
+            status: 403,
+            doc: "The certificate is not of an authority that `trust` names; the record's `detail` says why.",
+        },
+        FaultDoc {
+            code: "authenticate_mtls.expired",
+            status: 403,
+            doc: "The certificate has ended since the connection was made, or has not begun.",
+        },
+        FaultDoc {
+            code: "authenticate_mtls.not_allowed",
+            status: 403,
+            doc: "Nothing of `allow` fits the certificate, or it has no name of the kind that `subject` wants.",
+        },
+    ],
+    examples: &[Example {
+        title: "Services by the names in their certificates",
+        yaml: r#"
+service: example
+match: { path: /items }
+policy:
+  - authenticate_mtls:
+      subject: san_dns
+      allow: { san_dns: ["*.internal.example"], dn: "CN=batch,O=Example" }
+  - respond: { json: { subject: "${auth.subject}", certificate: "${cert.subject}" } }
+tests:
+  - name: a name that is allowed
+    request: { client: { certificate: { subject: "CN=orders,O=Example", san_dns: orders.internal.example } } }
+    expect: { status: 200, json: { subject: orders.internal.example, certificate: "CN=orders,O=Example" } }
+  - name: a subject that is allowed
+    request: { client: { certificate: { subject: "CN=batch, O=Example", san_dns: batch.example } } }
+    expect: { status: 200, json: { subject: batch.example, certificate: "CN=batch,O=Example" } }
+  - name: another name
+    request: { client: { certificate: { subject: "CN=other,O=Example", san_dns: a.b.internal.example } } }
+    expect: { status: 403, fault: authenticate_mtls.not_allowed }
+  - name: no certificate
+    request: {}
+    expect:
+      status: 401
+      fault: authenticate_mtls.missing
+      headers: { www-authenticate: 'ClientCertificate realm="example"' }
+"#,
+    }],
+    ..Kind::of::<AuthenticateMtls>(
+        "authenticate_mtls",
+        "Identifies the caller by its TLS client certificate.",
+        Category::Access,
+    )
+};
+
+/// Parameters of `authenticate_mtls`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AuthenticateMtls {
+    /// Name of a `key` of kind `certificates`: only these authorities, of those that the listener trusts.
+    #[serde(default)]
+    trust: Option<Name>,
+    /// What of the certificate names the caller.
+    #[serde(default)]
+    subject: SubjectWord,
+    /// Whom to let in; one match suffices. Everybody with a trusted certificate without it.
+    #[serde(default)]
+    allow: Option<AllowDoc>,
+    /// Realm of the challenge; the service's name without it.
+    #[serde(default)]
+    realm: Option<Literal>,
+}
+
+/// What names the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SubjectWord {
+    /// The first there is of: URI, DNS name, mail address, distinguished name.
+    #[default]
+    Auto,
+    /// Its first URI.
+    SanUri,
+    /// Its first DNS name.
+    SanDns,
+    /// Its first mail address.
+    SanEmail,
+    /// The common name of its subject.
+    CommonName,
+    /// Its whole subject.
+    Dn,
+}
+
+/// Certificates that are let in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct AllowDoc {
+    /// Subjects such as `CN=app,O=Example`.
+    dn: Option<OneOrMany<Literal>>,
+    /// DNS names; `*.example.com` stands for one label more.
+    san_dns: Option<OneOrMany<Literal>>,
+    /// URIs.
+    san_uri: Option<OneOrMany<Literal>>,
+    /// Mail addresses.
+    san_email: Option<OneOrMany<Literal>>,
+    /// SHA-256 of the whole certificate, in hexadecimal digits; colons are left out.
+    fingerprint_sha256: Option<OneOrMany<Literal>>,
+}
+
+/// The same, ready to be compared.
+#[derive(Default)]
+struct Allow {
+    dn: Vec<Dn>,
+    san_dns: Vec<String>,
+    san_uri: Vec<String>,
+    san_email: Vec<String>,
+    fingerprint_sha256: Vec<String>,
+}
+
+impl Assertion for AuthenticateMtls {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let trust = match &self.trust {
+            Some(name) => {
+                let known = cx.resource("key of kind `certificates`", name, |all| &all.certificates)?;
+                match ClientTrust::new(&known.list) {
+                    Ok(trust) => trust,
+                    Err(why) => {
+                        return cx.refuse("policy.bad_tls", name.span, &why, "name certificates of authorities");
+                    }
+                }
+            }
+            None => None,
+        };
+        let allow = match self.allow {
+            Some(doc) => Some(doc.compile(step, cx)?),
+            None => None,
+        };
+        let challenge = cx.challenge("ClientCertificate", self.realm.as_ref(), "", step.span);
+        let identity = cx.identify(step, false);
+        let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
+        let slots = slots.map(|output| cx.out_below(output, step)).collect();
+        Compiled::plain(AuthenticateMtlsStep {
+            trust,
+            subject: self.subject,
+            allow,
+            challenge: challenge?,
+            identity: identity?,
+            slots,
+        })
+    }
+}
+
+impl AllowDoc {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Allow> {
+        let mut allow = Allow::default();
+        for literal in self.dn.iter().flat_map(OneOrMany::iter) {
+            let text = cx.literal(literal)?;
+            match Dn::parse(&text) {
+                Ok(name) => allow.dn.push(name),
+                Err(why) => return cx.refuse("policy.bad_value", literal.span(), &why, "write `CN=app,O=Example`"),
+            }
+        }
+        for literal in self.fingerprint_sha256.iter().flat_map(OneOrMany::iter) {
+            let digits = cx.literal(literal)?.replace(':', "").to_ascii_lowercase();
+            if digits.len() != FINGERPRINT_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let message = format!("a SHA-256 fingerprint has {FINGERPRINT_DIGITS} hexadecimal digits");
+                let help = "`openssl x509 -in FILE -noout -fingerprint -sha256` prints it";
+                return cx.refuse("policy.bad_value", literal.span(), &message, help);
+            }
+            allow.fingerprint_sha256.push(digits);
+        }
+        let mut texts = |list: &Option<OneOrMany<Literal>>| {
+            list.iter().flat_map(OneOrMany::iter).map(|literal| cx.literal(literal)).collect::<Option<Vec<_>>>()
+        };
+        allow.san_dns = texts(&self.san_dns)?.iter().map(|name| name.to_ascii_lowercase()).collect();
+        allow.san_uri = texts(&self.san_uri)?;
+        allow.san_email = texts(&self.san_email)?;
+        let lists = [&allow.san_dns, &allow.san_uri, &allow.san_email, &allow.fingerprint_sha256];
+        if allow.dn.is_empty() && lists.iter().all(|list| list.is_empty()) {
+            let help = "name whom to let in, or leave `allow` out";
+            return cx.refuse("policy.empty_list", step.span, "`allow` lets nobody in", help);
+        }
+        Some(allow)
+    }
+}
+
+impl Allow {
+    fn fits(&self, certificate: &ClientCertificate) -> bool {
+        let any = |wanted: &[String], has: &[String]| has.iter().any(|name| wanted.contains(name));
+        self.dn.contains(&certificate.subject)
+            || certificate.san_dns.iter().any(|name| self.san_dns.iter().any(|wanted| dns_fits(wanted, name)))
+            || any(&self.san_uri, &certificate.san_uri)
+            || any(&self.san_email, &certificate.san_email)
+            || self.fingerprint_sha256.contains(&certificate.fingerprint_sha256)
+    }
+}
+
+/// Whether a DNS name is the wanted one, whose first label may be `*`: one label, whatever it is.
+fn dns_fits(wanted: &str, name: &str) -> bool {
+    match wanted.strip_prefix("*.") {
+        Some(parent) => name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
+        None => wanted == name,
+    }
+}
+
+struct AuthenticateMtlsStep {
+    /// `None` for whomever the listener trusts.
+    trust: Option<ClientTrust>,
+    subject: SubjectWord,
+    allow: Option<Allow>,
+    challenge: HeaderValue,
+    identity: Slot,
+    /// Of `cert.*`, in the order of the outputs.
+    slots: Vec<Slot>,
+}
+
+impl Plain for AuthenticateMtlsStep {
+    fn check(&self, x: &mut Exchange) -> Verdict {
+        self.authenticate(x).into()
+    }
+}
+
+impl AuthenticateMtlsStep {
+    fn authenticate(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
+        let session = x.client.tls.clone();
+        let Some(certificate) = session.as_ref().and_then(|session| session.client.as_ref()) else {
+            let detail = match session {
+                Some(_) => "the client has shown no certificate",
+                None => "the connection has no TLS",
+            };
+            let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_mtls.missing", detail);
+            return Err(fault.with_challenge(self.challenge.clone()));
+        };
+        let now = x.received.as_second();
+        if now < certificate.not_before || now > certificate.not_after {
+            return Err(denied("authenticate_mtls.expired", "the certificate has ended, or has not begun"));
+        }
+        match self.trust.as_ref().map(|trust| trust.verify(certificate, now)) {
+            None | Some(Ok(())) => {}
+            Some(Err(Distrust::Expired)) => {
+                return Err(denied("authenticate_mtls.expired", "a certificate of its chain has ended"));
+            }
+            Some(Err(Distrust::Untrusted(why))) => return Err(denied("authenticate_mtls.untrusted", &why)),
+        }
+        if self.allow.as_ref().is_some_and(|allow| !allow.fits(certificate)) {
+            let detail = format!("nothing of `allow` fits `{}`", certificate.subject);
+            return Err(denied("authenticate_mtls.not_allowed", &detail));
+        }
+        let Some(subject) = subject(self.subject, certificate) else {
+            return Err(denied(
+                "authenticate_mtls.not_allowed",
+                "the certificate has no name of the kind that is wanted",
+            ));
+        };
+        x.identify(self.identity, Arc::new(Identity::new("mtls", subject.into())));
+        for (slot, value) in self.slots.iter().zip(values(certificate)) {
+            x.set(*slot, value);
+        }
+        Ok(())
+    }
+}
+
+fn denied(code: &'static str, detail: &str) -> Box<Fault> {
+    Fault::denied(StatusCode::FORBIDDEN, code, detail)
+}
+
+fn subject(word: SubjectWord, certificate: &ClientCertificate) -> Option<String> {
+    let whole = || (!certificate.subject.is_empty()).then(|| certificate.subject.to_string());
+    let (uri, dns, email) = (certificate.san_uri.first(), certificate.san_dns.first(), certificate.san_email.first());
+    match word {
+        SubjectWord::Auto => uri.or(dns).or(email).cloned().or_else(whole),
+        SubjectWord::SanUri => uri.cloned(),
+        SubjectWord::SanDns => dns.cloned(),
+        SubjectWord::SanEmail => email.cloned(),
+        SubjectWord::CommonName => certificate.subject.common_name().map(str::to_owned),
+        SubjectWord::Dn => whole(),
+    }
+}
+
+/// Values of `cert.*`, in the order of the outputs.
+fn values(certificate: &ClientCertificate) -> [Value; 9] {
+    let texts = |list: &[String]| Value::List(list.iter().map(|text| Value::text(text.as_str())).collect());
+    let time = |seconds| Timestamp::from_second(seconds).map_or(Value::Absent, Value::Time);
+    [
+        Value::text(certificate.subject.to_string()),
+        Value::text(certificate.issuer.to_string()),
+        Value::text(certificate.serial.as_str()),
+        texts(&certificate.san_dns),
+        texts(&certificate.san_uri),
+        texts(&certificate.san_email),
+        time(certificate.not_before),
+        time(certificate.not_after),
+        Value::text(certificate.fingerprint_sha256.as_str()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_one_label() {
+        for (wanted, name, fits) in [
+            ("a.test", "a.test", true),
+            ("a.test", "b.a.test", false),
+            ("*.a.test", "b.a.test", true),
+            ("*.a.test", "a.test", false),
+            ("*.a.test", "c.b.a.test", false),
+            ("*.a.test", ".a.test", false),
+        ] {
+            assert_eq!(dns_fits(wanted, name), fits, "{wanted} {name}");
+        }
+    }
+
+    #[test]
+    fn the_subject_is_what_was_asked_for_or_nothing() {
+        let certificate = ClientCertificate {
+            subject: Dn::parse("CN=app,O=Example").unwrap(),
+            san_email: vec!["app@example.com".to_owned()],
+            ..ClientCertificate::default()
+        };
+        for (word, expected) in [
+            (SubjectWord::Auto, Some("app@example.com")),
+            (SubjectWord::SanUri, None),
+            (SubjectWord::SanDns, None),
+            (SubjectWord::SanEmail, Some("app@example.com")),
+            (SubjectWord::CommonName, Some("app")),
+            (SubjectWord::Dn, Some("CN=app,O=Example")),
+        ] {
+            assert_eq!(subject(word, &certificate).as_deref(), expected, "{word:?}");
+        }
+        assert_eq!(subject(SubjectWord::Auto, &ClientCertificate::default()), None);
+    }
+}
