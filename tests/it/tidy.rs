@@ -34,8 +34,8 @@ const ROOMS: [&[&str]; 20] = [
     &["body"],
     &["scrub"],
     &["json_path"],
+    &["tls"],
     &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "pan", "path", "secret"],
-    &["clock", "digest", "encoding", "fault", "json", "limits", "path", "secret", "tls"],
 ];
 
 fn root() -> PathBuf {
