@@ -163,6 +163,11 @@ fn the_routing_example_shows_what_happens() {
 }
 
 #[test]
+fn the_saml_example_shows_what_happens() {
+    example("saml_for_rest", &[8086, 8087, 9007, 9916], &[], "127.0.0.1:9916", 4);
+}
+
+#[test]
 fn patterns_fit_from_end_to_end() {
     assert!(fits("a", "a") && !fits("a", "ab") && !fits("a", ""));
     assert!(fits("a...c", "abc") && !fits("a...c", "abd") && fits("...", ""));
