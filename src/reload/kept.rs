@@ -2,17 +2,20 @@
 //!
 //! One file below `state:`, written beside and renamed over, so that a crash at any moment leaves the old one
 //! or the new one. It holds the policy files and what they name below their folders, never a secret. A file
-//! that is damaged, of another format or of other folders is not used, and the log says why.
+//! that is damaged, of another format or of other folders, or that others could have written, is not used, and the
+//! log says why.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -33,6 +36,10 @@ const DIGEST_BYTES: usize = 32;
 /// A set is not readable for others: it may hold hashes of passwords.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Bits that let the group or others write.
+const OTHERS_WRITE: u32 = 0o022;
+/// User id of the administrator.
+const ROOT: u32 = 0;
 
 /// A set that has served.
 pub struct Kept {
@@ -136,11 +143,7 @@ impl Shelf {
     /// Why it cannot be used, in words.
     pub fn read(&self) -> Result<Option<Kept>, String> {
         let words = |why: String| format!("{}: {why}", self.path().display());
-        let file = match File::open(self.path()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(words(error.to_string())),
-        };
+        let Some(file) = open_own(&self.path()).map_err(words)? else { return Ok(None) };
         let mut text = Vec::new();
         let most = KEPT_BYTES_MAX + FRAME_BYTES_MAX;
         file.take(most + 1).read_to_end(&mut text).map_err(|error| words(error.to_string()))?;
@@ -183,6 +186,32 @@ impl Shelf {
         }
         Ok(kept)
     }
+}
+
+/// Opens what nobody but us (or the administrator) can have written; `None` where nothing is there. What serves after
+/// a restart decides who gets through, so that a file which others could have put there is no set of ours.
+fn open_own(path: &Path) -> Result<Option<File>, String> {
+    // Not followed, and no pipe that would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err("it is a symbolic link, and none is followed here".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let facts = file.metadata().map_err(|error| error.to_string())?;
+    let us = rustix::process::geteuid().as_raw();
+    if !facts.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    if facts.uid() != us && facts.uid() != ROOT {
+        return Err(format!("it belongs to user {}, not to user {us} that this process runs as", facts.uid()));
+    }
+    if facts.mode() & OTHERS_WRITE != 0 {
+        let mode = facts.mode() & 0o7777;
+        return Err(format!("others may write it (mode {mode:04o}); it is written with mode {FILE_MODE:04o}"));
+    }
+    Ok(Some(file))
 }
 
 /// A file with its absolute path, and whether it is one of the policies.
@@ -298,6 +327,48 @@ mod tests {
         assert!(shelf.parse(&whole).is_ok());
         let other = Shelf { folders: vec![Folder { path: top.join("others"), optional: false }], ..shelf.clone() };
         assert!(other.parse(&whole).err().unwrap().contains("other policies"));
+        std::fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_no_set_of_ours() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let (top, shelf) = shelf("others");
+        std::fs::write(top.join("policies/a.yaml"), "service: a").unwrap();
+        let files = Files::read(&shelf.folders);
+        let write = || shelf.write(&files, &[]).unwrap();
+        let path = shelf.path();
+        let mode = |mode: u32| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let why = || shelf.read().err().unwrap_or_else(|| panic!("it was read"));
+        write();
+        assert!(shelf.read().unwrap().is_some());
+        for (bits, says) in [(0o620, "mode 0620"), (0o602, "mode 0602"), (0o666, "mode 0666")] {
+            mode(bits);
+            assert!(why().contains(says) && why().contains("others may write it"), "{}", why());
+        }
+        mode(0o644);
+        assert!(shelf.read().unwrap().is_some(), "who may read it decides nothing");
+        // The same bytes behind a link.
+        std::fs::rename(&path, top.join("elsewhere")).unwrap();
+        symlink(top.join("elsewhere"), &path).unwrap();
+        assert!(why().contains("symbolic link"), "{}", why());
+        write();
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file(), "the link is replaced, not followed");
+        assert!(shelf.read().unwrap().is_some());
+        // A pipe would be waited for.
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success() && why().contains("no regular file"), "{}", why());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(why().contains("no regular file"), "{}", why());
+        std::fs::remove_dir(&path).unwrap();
+        write();
+        // Only the administrator can give a file away; to him every owner but himself is a stranger.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            assert!(why().contains("belongs to user 65534"), "{}", why());
+        }
         std::fs::remove_dir_all(top).unwrap();
     }
 

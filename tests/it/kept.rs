@@ -94,6 +94,12 @@ fn without_a_usable_kept_set_nothing_serves() {
         assert!(said.code == 3 && said.err.contains(damage), "{damage}: {}", said.err);
     }
     std::fs::write(folder.path("state/last-good-set"), &kept).unwrap();
+    // Whole, but not where nobody else could have put it.
+    std::fs::rename(folder.path("state/last-good-set"), folder.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.path("elsewhere"), folder.path("state/last-good-set")).unwrap();
+    let said = gatewright(&folder.0, &["run"]);
+    assert!(said.code == 3 && said.err.contains("it is a symbolic link"), "{}", said.err);
+    std::fs::rename(folder.path("elsewhere"), folder.path("state/last-good-set")).unwrap();
     std::fs::rename(folder.path("policies"), folder.path("others")).unwrap();
     folder.write("gateway.yaml", &format!("{ANY_PORT}policies: others\n"));
     let said = gatewright(&folder.0, &["run"]);
