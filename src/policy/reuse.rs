@@ -275,12 +275,16 @@ fn names_of_resources(parsed: &Parsed) -> [u8; 32] {
         add(doc.name.name.as_str());
     }
     for (name, doc) in &parsed.documents.services {
-        add(name);
-        add(doc.rule.path.as_str());
-        add(doc.rule.host.as_ref().map_or("", Literal::as_str));
-        doc.rule.methods.iter().flat_map(|methods| methods.iter()).for_each(|method| add(method.as_str()));
-        add("on");
-        doc.listeners.iter().flat_map(|names| names.iter()).for_each(|listener| add(&listener.name));
+        let methods = doc.rule.methods.iter().flat_map(|methods| methods.iter().map(Literal::as_str));
+        let listeners = doc.listeners.iter().flat_map(|names| names.iter().map(|listener| listener.name.as_str()));
+        let host = doc.rule.host.as_ref().map(Literal::as_str);
+        // Each list behind its length, so that no two sets of rules read alike.
+        for list in
+            [vec![&**name, doc.rule.path.as_str()], host.into_iter().collect(), methods.collect(), listeners.collect()]
+        {
+            add(&list.len().to_string());
+            list.into_iter().for_each(&mut add);
+        }
     }
     hasher.finalize().into()
 }

@@ -213,7 +213,8 @@ impl Loads {
         let files = Files::of(list.collect());
         let mut diags = Diagnostics::new();
         let parsed = parse_again(&files, &mut self.reuse, &mut diags);
-        let compiled = compile_again(&parsed, &Environment::default(), None, &mut self.reuse, &mut diags);
+        let environment = Environment { listeners: vec!["main".into(), "other".into()], ..Environment::default() };
+        let compiled = compile_again(&parsed, &environment, None, &mut self.reuse, &mut diags);
         let snapshot = compiled.unwrap_or_else(|| panic!("{}", render(&parsed.sources, &diags, false))).snapshot;
         let old = self.last.as_ref().map(|(old, _)| &*old.services).unwrap_or_default();
         let is_new = |service: &&Arc<_>| !old.iter().any(|old| Arc::ptr_eq(old, service));
@@ -271,4 +272,43 @@ fn tests_run_again_where_the_service_or_its_tests_have_changed() {
     // What failed is not forgotten by a change elsewhere.
     loads.load(&[("a", &format!("# moved\n{A}")), ("b", B), ("f", F), ("t", tests), ("w", WORDS)]);
     assert_eq!(loads.untested(), ["a", "b"]);
+}
+
+#[test]
+fn a_match_rule_that_changes_runs_the_tests_of_all_services_again() {
+    const WIDE: &str = "service: a\nmatch: { path: \"/{*rest}\" }\npolicy:\n  - respond: 204\n";
+    const ONE: &str =
+        "service: one\nmatch: { path: /one, host: a.example, methods: [GET, PUT] }\npolicy:\n  - respond: 204\n";
+    const NONE: &str = "";
+    // Each takes requests from `a`, or gives some back.
+    let changes: [(&str, &str); 5] = [
+        ("path: /one", "path: /two"),
+        ("host: a.example", "host: \"*.example\""),
+        (", host: a.example", ""),
+        ("[GET, PUT]", "[GET]"),
+        ("policy:", "listeners: [other]\npolicy:"),
+    ];
+    for (before, after) in changes {
+        let mut loads = Loads::of(&[("a", WIDE), ("one", ONE)]);
+        loads.pass_all();
+        assert!(loads.untested().is_empty());
+        let changed = ONE.replace(before, after);
+        assert_ne!(changed, ONE);
+        assert_eq!(loads.load(&[("a", WIDE), ("one", &changed)]), ["one"], "only it is compiled");
+        assert_eq!(loads.untested(), ["a", "one"], "{before} -> {after}");
+    }
+    // A new service may take requests too, and one that is gone leaves them to others.
+    let mut loads = Loads::of(&[("a", WIDE)]);
+    loads.pass_all();
+    loads.load(&[("a", WIDE), ("one", ONE)]);
+    assert_eq!(loads.untested(), ["a", "one"]);
+    loads.pass_all();
+    loads.load(&[("a", WIDE), ("one", NONE)]);
+    assert_eq!(loads.untested(), ["a"]);
+    loads.pass_all();
+    // Its steps are its own matter.
+    loads.load(&[("a", WIDE), ("one", ONE)]);
+    loads.pass_all();
+    loads.load(&[("a", WIDE), ("one", &ONE.replace("204", "205"))]);
+    assert_eq!(loads.untested(), ["one"]);
 }
