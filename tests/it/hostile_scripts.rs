@@ -10,7 +10,7 @@ use crate::harness::{Gateway, get, hello};
 /// that runs the rest of the suite as well, this much is borne.
 const BEARABLE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 20 });
 
-const HOSTILE: [&str; 16] = [
+const HOSTILE: [&str; 30] = [
     "loop { }",
     "let n = 0; loop { n = (n + 1) % 7; }",
     "for a in 0..10000 { for b in 0..10000 { } }",
@@ -27,6 +27,20 @@ const HOSTILE: [&str; 16] = [
     "let t = 'aaaaaaaa'; for i in 0..9 { t = replace(t, 'a', 'aaaa'); } t == ''",
     "let t = 'a'; for i in 0..18 { t += t; } loop { matches(t, '(a|aa|aaa)*b'); }",
     "for a in 0..9223372036854775807 { let b = a; }",
+    "fn f(n) { if n == 0 { 1 } else { f(n - 1) + f(n - 1) } } f(25) == 1",
+    "let t = 'x'; loop { t = `${t}${t}`; }",
+    "let l = []; loop { let m = []; m.push(l); l = m; }",
+    "let l = []; for i in 0..9999 { l.push(9999 - i); } loop { l.sort(); }",
+    "let l = []; for i in 0..3000 { l.push(i); } loop { l.map(|x| l.filter(|y| y > x)); }",
+    "let l = []; for i in 0..3000 { l.push('abc'); } loop { l.reduce(|a, b| a + b, ''); }",
+    "let l = []; for i in 0..3000 { l.push('abc'); } loop { l == l; }",
+    "let l = []; for i in 0..9999 { l.push('abcdefgh'); } loop { join(l, ','); }",
+    "let m = #{ a: [1, 2, 3] }; for i in 0..9 { m = #{ a: m, b: m }; } loop { json_text(m); }",
+    "let t = 'ß'; for i in 0..16 { t += t; } loop { upper(t); }",
+    "let t = 'a'; for i in 0..17 { t += t; } loop { sha256(t); }",
+    "let t = 'a'; for i in 0..17 { t += t; } loop { matches(t, '(a*)*b'); }",
+    "let n = 3037000499; loop { n = n * 3 % 9223372036854775807 - n * 2; }",
+    "loop { random_hex(1024); }",
 ];
 
 #[test]
