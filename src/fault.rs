@@ -50,6 +50,10 @@ pub struct Fault {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The connection cannot be used for another request.
     pub close: bool,
+    /// The request is larger than a limit allows: no alternative is tried.
+    pub too_large: bool,
+    /// What is left of the request's body cannot be read: no step that follows can do so either.
+    pub unreadable: bool,
 }
 
 impl Fault {
@@ -76,12 +80,20 @@ impl Fault {
             retry_after_s: None,
             headers: Vec::new(),
             close: false,
+            too_large: false,
+            unreadable: false,
         })
     }
 
     /// The same fault under another code.
     pub fn with_code(mut self: Box<Self>, code: impl Into<Cow<'static, str>>) -> Box<Fault> {
         self.code = code.into();
+        self
+    }
+
+    /// Marks it as that of a request which is too large.
+    pub fn of_size(mut self: Box<Self>) -> Box<Fault> {
+        self.too_large = true;
         self
     }
 

@@ -167,7 +167,7 @@ impl LimitSizeStep {
             return Err(Fault::denied(status, "limit_size.headers", detail));
         }
         self.tighten(x).map_err(|detail| {
-            let mut fault = Fault::denied(StatusCode::PAYLOAD_TOO_LARGE, "limit_size.body", detail);
+            let mut fault = Fault::denied(StatusCode::PAYLOAD_TOO_LARGE, "limit_size.body", detail).of_size();
             fault.close = matches!(x.request.body, Body::Stream(_)); // what is left of it is no request
             fault
         })

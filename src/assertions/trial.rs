@@ -243,11 +243,18 @@ impl Trial {
     /// `POST` of a body that still arrives while the pipeline runs, as over a connection. A call upstream shows
     /// it only where it was held.
     pub fn post_streamed(&self, path: &str, body: &str) -> Outcome {
+        self.post(path, &format!("content-length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    /// The same in one chunk, so that nobody knows its length before its end.
+    pub fn post_chunked(&self, path: &str, body: &str) -> Outcome {
+        self.post(path, &format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()))
+    }
+
+    /// `rest` begins with the field that frames the body.
+    fn post(&self, path: &str, rest: &str) -> Outcome {
         self.upstream.calls.borrow_mut().clear();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: trial.example\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = format!("POST {path} HTTP/1.1\r\nhost: trial.example\r\nconnection: close\r\n{rest}");
         let (mut near, far) = tokio::io::duplex(STREAM_BUFFER);
         let outcome = RefCell::new(None);
         let service = hyper::service::service_fn(|request: http::Request<Incoming>| async {

@@ -67,8 +67,10 @@ pub struct Record {
     pub step: Option<Arc<str>>,
     /// Faults that a `try` has caught.
     pub caught: Vec<Noted>,
-    /// What shadowed steps would have done.
+    /// What shadowed steps would have denied.
     pub would_deny: Vec<Noted>,
+    /// Shadowed steps that could not answer their question.
+    pub would_break: Vec<Noted>,
     pub scheme: Option<&'static str>,
     pub subject: Option<Arc<str>>,
     pub client: Option<Arc<str>>,
@@ -107,6 +109,7 @@ impl Record {
         line.optional("step", self.step.as_deref());
         line.noted("caught", &self.caught);
         line.noted("would_deny", &self.would_deny);
+        line.noted("would_break", &self.would_break);
         line.optional("auth_scheme", self.scheme);
         line.optional("subject", self.subject.as_deref());
         line.optional("client", self.client.as_deref());

@@ -14,6 +14,7 @@ use crate::body::{Body, Ending, Hold};
 use crate::engine::journal::Journal;
 use crate::engine::message::Request;
 use crate::engine::program::EndedBy;
+use crate::engine::read::Side;
 use crate::engine::run::run_plain;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::state::State;
@@ -217,6 +218,14 @@ impl Exchange {
         }
     }
 
+    /// Body bytes of a message that streamed, as far as they came.
+    pub(super) fn bytes_of(&self, side: Side) -> Option<u64> {
+        match side {
+            Side::Request => Some(self.bytes_in()),
+            Side::Response => self.answer_ending.as_ref().map(Ending::bytes),
+        }
+    }
+
     fn outcome(&self) -> &'static str {
         match (&self.fault, self.complete) {
             (_, false) if self.answer_ending.as_ref().and_then(Ending::fault).is_some() => "broken",
@@ -254,6 +263,7 @@ impl Exchange {
 
     /// Fills in the record; what steps added stays.
     fn finish_record(&mut self) -> Record {
+        self.note_watched();
         let mut record = std::mem::take(&mut self.record);
         let snapshot = self.snapshot.clone();
         let service = self.compiled(&snapshot);

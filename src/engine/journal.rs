@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::body::Body;
 use crate::engine::exchange::{AnswerEdit, Exchange, Original, Withheld};
 use crate::engine::message::Response;
+use crate::engine::program::StepId;
 use crate::engine::read::{Side, Slot};
 use crate::engine::state::State;
 use crate::engine::value::Value;
@@ -133,6 +134,17 @@ pub struct OpenFrame {
     pub faults: Vec<Fault>,
     /// The request's body could still be read.
     had_body: bool,
+    /// The shadowed step that it is of.
+    shadow: Option<StepId>,
+    /// Limits that were watched before it.
+    watched: usize,
+}
+
+/// A limit on a streamed body that is shadowed: it refuses nothing, and what came is compared at the end.
+pub struct Watched {
+    pub step: StepId,
+    pub side: Side,
+    pub bytes: u64,
 }
 
 /// All open frames and what was before them.
@@ -142,6 +154,7 @@ pub struct Journal {
     frames: Vec<OpenFrame>,
     /// A child gave the request's body away and was undone.
     pub body_spent: bool,
+    pub watched: Vec<Watched>,
 }
 
 impl Journal {
@@ -158,11 +171,16 @@ impl Journal {
             self.undos.push(undo);
         }
     }
+
+    /// The innermost shadowed step around.
+    pub fn shadow(&self) -> Option<StepId> {
+        self.frames.iter().rev().find_map(|frame| frame.shadow)
+    }
 }
 
 impl Exchange {
     /// Opens a frame: from now on old values are kept.
-    pub(super) fn open_frame(&mut self, opened_at: usize, faults: Vec<Fault>) {
+    pub(super) fn open_frame(&mut self, opened_at: usize, shadow: Option<StepId>, faults: Vec<Fault>) {
         let frame = OpenFrame {
             opened_at,
             mark: self.journal.undos.len(),
@@ -170,6 +188,8 @@ impl Exchange {
             caught: self.walk.caught.len(),
             faults,
             had_body: !matches!(self.request.body, Body::Gone),
+            shadow,
+            watched: self.journal.watched.len(),
         };
         self.journal.frames.push(frame);
     }
@@ -201,6 +221,7 @@ impl Exchange {
                 undo.apply(&mut self.state);
             }
         }
+        self.journal.watched.truncate(frame.watched);
         self.walk.loops.truncate(frame.loops);
         self.walk.caught.truncate(frame.caught);
         self.journal.body_spent |= frame.had_body && matches!(self.request.body, Body::Gone);

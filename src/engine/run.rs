@@ -257,7 +257,8 @@ pub fn body_fault(side: Side, fault: BodyFault) -> Box<Fault> {
     match side {
         Side::Request => {
             let mut fault = Fault::denied(status, code, detail);
-            fault.close = true; // what is left of the body must not be read as a request
+            // What is left of the body must not be read as a request.
+            (fault.close, fault.unreadable) = (true, true);
             fault
         }
         Side::Response if matches!(fault, BodyFault::Coding(_)) => Fault::broken(StatusCode::BAD_GATEWAY, code, detail),

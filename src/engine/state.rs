@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::body::{Body, BodyFault};
 use crate::engine::exchange::{AnswerEdit, Exchange, Original, Withheld};
-use crate::engine::journal::{RequestHead, Thing, Undo};
+use crate::engine::journal::{RequestHead, Thing, Undo, Watched};
 use crate::engine::message::{Request, Response};
 use crate::engine::read::{Side, Slot};
 use crate::engine::run::body_fault;
@@ -193,9 +193,11 @@ impl Exchange {
         body_fault(side, fault)
     }
 
-    /// Holds a streamed body to so many bytes; the limit is never widened.
+    /// Holds a streamed body to so many bytes; the limit is never widened. In a shadowed step it is only watched.
     pub fn tighten_body(&mut self, side: Side, bytes: u64) {
-        if let Some(Body::Stream(inbound)) = self.state.body_mut(side) {
+        if let Some(step) = self.journal.shadow() {
+            self.journal.watched.push(Watched { step, side, bytes });
+        } else if let Some(Body::Stream(inbound)) = self.state.body_mut(side) {
             self.journal.keep(Undo::Limit(side, inbound.limit()));
             inbound.tighten(bytes);
         }

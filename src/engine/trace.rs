@@ -51,8 +51,10 @@ pub enum TracedVerdict {
     Ended(EndedBy),
     Denied(String),
     Broken(String),
-    /// Shadowed: what it would have been, with its code.
+    /// Shadowed: it would have denied, with this code.
     WouldDeny(String),
+    /// Shadowed: it was broken, with this code.
+    WouldBreak(String),
     /// Its condition did not hold; only in live traces.
     Skipped,
 }
@@ -180,10 +182,14 @@ impl Exchange {
         trace.borrow_mut().add(step, verdict, self);
     }
 
-    /// Notes that the denial of a shadowed step was only recorded.
-    pub(super) fn note_shadowed(&self, step: StepId, fault: &Fault) {
+    /// Notes that the fault of a shadowed step was only recorded.
+    pub(super) fn trace_shadowed(&self, step: StepId, fault: &Fault) {
         let Some(trace) = &self.trace else { return };
-        let verdict = TracedVerdict::WouldDeny(fault.code.to_string());
+        let code = fault.code.to_string();
+        let verdict = match fault.kind {
+            Kind::Denied => TracedVerdict::WouldDeny(code),
+            Kind::Broken => TracedVerdict::WouldBreak(code),
+        };
         let mut trace = trace.borrow_mut();
         match trace.lines.last_mut() {
             Some(last) if last.step == step => last.verdict = verdict,

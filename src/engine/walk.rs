@@ -6,8 +6,11 @@
 use std::sync::Arc;
 
 use crate::audit::record::Noted;
+use crate::body::BodyFault;
 use crate::engine::exchange::Exchange;
+use crate::engine::journal::Watched;
 use crate::engine::program::{Catches, Each, Frame, Op, Program, Round, StepId};
+use crate::engine::run::body_fault;
 use crate::engine::value::{Val, Value};
 use crate::fault::{Fault, Kind};
 
@@ -63,9 +66,9 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
             let way = branch.choose(x).map_err(|fault| (*step, fault))?;
             *at += ways.get(way).copied().unwrap_or_default();
         }
-        Op::Open(..) => {
+        Op::Open(step, frame, _) => {
             let faults = std::mem::take(&mut x.walk.missed);
-            x.open_frame(at.saturating_sub(1), faults);
+            x.open_frame(at.saturating_sub(1), matches!(frame, Frame::Shadow).then_some(*step), faults);
         }
         Op::Close(by) => {
             x.keep_frame();
@@ -146,13 +149,14 @@ pub(super) fn catch(program: &Program, fault: Box<Fault>, x: &mut Exchange) -> R
         let Some(Op::Open(step, frame, by)) = program.ops.get(open.opened_at) else { continue };
         let handler = open.opened_at + 1 + by;
         match frame {
-            Frame::Child if !ends_at_once(&fault) => {
+            // A request that is too large, or cannot be read on, is not a matter of alternatives.
+            Frame::Child if !fault.too_large && !fault.unreadable => {
                 x.walk.missed = open.faults;
                 x.walk.missed.push(*fault);
                 return Ok(handler);
             }
-            Frame::Shadow if !is_of_body(&fault) => {
-                x.would_deny(*step, &fault);
+            Frame::Shadow if !fault.unreadable => {
+                x.note_shadowed(*step, &fault);
                 return Ok(handler);
             }
             Frame::Try(catches) if catches.takes(&fault) => {
@@ -166,17 +170,6 @@ pub(super) fn catch(program: &Program, fault: Box<Fault>, x: &mut Exchange) -> R
     }
     x.walk.end();
     Err(fault)
-}
-
-/// A request that is too large, or a connection that cannot be read on, is not a matter of alternatives.
-fn ends_at_once(fault: &Fault) -> bool {
-    let too_large = fault.kind == Kind::Denied && fault.status == http::StatusCode::PAYLOAD_TOO_LARGE;
-    fault.close || too_large || is_of_body(fault)
-}
-
-/// Whether the body could not be read: no step that follows can.
-fn is_of_body(fault: &Fault) -> bool {
-    fault.code.starts_with("body.")
 }
 
 impl Catches {
@@ -227,11 +220,26 @@ impl Exchange {
     }
 
     /// Records what a shadowed step would have done.
-    fn would_deny(&mut self, step: StepId, fault: &Fault) {
-        if self.record.would_deny.len() < NOTED_MAX {
-            let noted = self.noted(Some(step), fault);
-            self.record.would_deny.push(noted);
+    fn note_shadowed(&mut self, step: StepId, fault: &Fault) {
+        let noted = self.noted(Some(step), fault);
+        let list = match fault.kind {
+            Kind::Denied => &mut self.record.would_deny,
+            Kind::Broken => &mut self.record.would_break,
+        };
+        if list.len() < NOTED_MAX {
+            list.push(noted);
         }
-        self.note_shadowed(step, fault);
+        self.trace_shadowed(step, fault);
+    }
+
+    /// Records bodies that turned out larger than a shadowed limit, which has refused nothing.
+    pub(super) fn note_watched(&mut self) {
+        for Watched { step, side, bytes } in std::mem::take(&mut self.journal.watched) {
+            if self.bytes_of(side).is_some_and(|read| read > bytes) && self.record.would_deny.len() < NOTED_MAX {
+                let fault = body_fault(side, BodyFault::TooLarge { limit: bytes });
+                let noted = self.noted(Some(step), &fault);
+                self.record.would_deny.push(noted);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ mod harness;
 mod hostile_scripts;
 mod kept;
 mod language_server;
+mod leftovers;
 mod mistakes;
 mod process;
 mod readme;

@@ -66,6 +66,27 @@ fn a_request_that_is_too_large_ends_it_at_once() {
 }
 
 #[test]
+fn a_status_of_the_policys_own_is_no_limit() {
+    let steps = "  - any:\n      - raise: { status: 413, code: trial.large }\n      - log: second\n  - respond: 204";
+    assert_eq!(Trial::of(steps).get("/").fault, None);
+}
+
+#[test]
+fn a_body_that_is_no_json_is_a_reason_for_the_next_child() {
+    let steps = "  - any:\n      - compare: (request.json.a ?? 1) == 1\n      - log: second\n  - respond: 204";
+    assert_eq!(Trial::of(steps).send("POST", "/", &[("content-type", "application/json")], "{").fault, None);
+    let large = "x".repeat(1024 * 1024 + 1);
+    let outcome = Trial::of(steps).post_chunked("/", &large);
+    assert_eq!((outcome.fault.as_deref(), outcome.header("connection")), (Some("body.too_large"), Some("close")));
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_a_reason_for_the_next_child() {
+    let steps = "  - any:\n      - all: [{ route: http://127.0.0.1:9000 }, { limit_size: 2B }, { compare: response.text == 'x' }]\n      - respond: { text: second }\n";
+    assert_eq!(Trial::of(steps).answering(&[], "large").get("/").body, "second");
+}
+
+#[test]
 fn nested_alternatives_are_taken_back_to_where_each_began() {
     let no = "raise: { status: 403, code: trial.no }";
     let steps = format!(

@@ -207,3 +207,44 @@ fn a_shadowed_size_limit_refuses_nothing() {
     let outcome = Trial::of(steps).send("POST", "/", &[], "abc");
     assert_eq!((outcome.status, outcome.record.would_deny.len()), (204, 1));
 }
+
+#[test]
+fn a_shadowed_size_limit_lets_a_body_of_unknown_length_through() {
+    let steps =
+        |limit: &str| format!("  - {limit}\n    shadow: true\n  - respond: {{ text: \"${{len(request.text)}}\" }}");
+    for limit in ["limit_size: 2B", "all: [{ limit_size: 2B }, { compare: len(request.text) == 3 }]"] {
+        let outcome = Trial::of(&steps(limit)).post_chunked("/", "abc");
+        assert_eq!((outcome.status, outcome.body.as_str(), outcome.fault), (200, "3", None), "{limit}");
+        let noted: Vec<_> = outcome.record.would_deny.iter().map(|noted| noted.code.as_str()).collect();
+        assert_eq!(noted, ["body.too_large"], "{limit}");
+    }
+    let outcome = Trial::of(&steps("limit_size: 3B")).post_chunked("/", "abc");
+    assert_eq!((outcome.status, outcome.record.would_deny.len()), (200, 0));
+    let undone =
+        "all: [{ any: [{ all: [{ limit_size: 2B }, { raise: { status: 403, code: trial.no } }] }, { log: x }] }]";
+    assert_eq!(Trial::of(&steps(undone)).post_chunked("/", "abc").record.would_deny, []);
+    let real = "  - limit_size: 2B\n  - respond: { text: \"${len(request.text)}\" }";
+    assert_eq!(Trial::of(real).post_chunked("/", "abc").fault.as_deref(), Some("body.too_large"));
+}
+
+#[test]
+fn a_shadowed_step_that_breaks_is_told_apart_from_one_that_denies() {
+    let shadow = |raise: &str| format!("  - raise: {{ status: {raise} }}\n    shadow: true\n  - respond: 204");
+    let outcome = Trial::of(&shadow("503, code: trial.down")).get("/");
+    assert_eq!((outcome.status, outcome.record.would_deny.len()), (204, 0));
+    assert_eq!(outcome.record.would_break[0].code, "trial.down");
+    let mut line = String::new();
+    outcome.record.write_line(&mut line);
+    assert!(line.contains("\"would_break\":[{\"step\":\"raise\",\"fault\":\"trial.down\""), "{line}");
+    let outcome = Trial::of(&shadow("403, code: trial.no")).get("/");
+    assert_eq!((outcome.record.would_deny.len(), outcome.record.would_break.len()), (1, 0));
+}
+
+#[test]
+fn a_shadow_takes_what_a_body_says_but_not_a_body_that_cannot_be_read() {
+    let steps = "  - compare: (request.json.a ?? 1) == 1\n    shadow: true\n  - respond: 204";
+    let outcome = Trial::of(steps).send("POST", "/", &[("content-type", "application/json")], "{");
+    assert_eq!((outcome.status, outcome.record.would_deny[0].code.as_str()), (204, "body.invalid_json"));
+    let large = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(Trial::of(steps).post_chunked("/", &large).fault.as_deref(), Some("body.too_large"));
+}

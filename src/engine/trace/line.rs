@@ -101,6 +101,7 @@ fn step(x: &Exchange, meta: &StepMeta, traced: &Traced, service: &Service, prese
         TracedVerdict::Denied(code) => ("denied", Some(("fault", code.as_str()))),
         TracedVerdict::Broken(code) => ("broken", Some(("fault", code.as_str()))),
         TracedVerdict::WouldDeny(code) => ("would_deny", Some(("fault", code.as_str()))),
+        TracedVerdict::WouldBreak(code) => ("would_break", Some(("fault", code.as_str()))),
         TracedVerdict::Skipped => ("skipped", None),
     };
     members.insert("verdict".into(), word.into());

@@ -58,7 +58,7 @@ impl Touched {
                     outcomes.passed = true;
                 }
                 TracedVerdict::Denied(_) | TracedVerdict::WouldDeny(_) => outcomes.denied = true,
-                TracedVerdict::Broken(_) | TracedVerdict::Skipped => {}
+                TracedVerdict::Broken(_) | TracedVerdict::WouldBreak(_) | TracedVerdict::Skipped => {}
             }
         }
     }

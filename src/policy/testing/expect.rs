@@ -103,6 +103,7 @@ pub(super) enum StepWord {
     NotRun,
     Denied,
     WouldDeny,
+    WouldBreak,
 }
 
 impl StepWord {
@@ -113,6 +114,7 @@ impl StepWord {
             StepWord::NotRun => "not_run",
             StepWord::Denied => "denied",
             StepWord::WouldDeny => "would_deny",
+            StepWord::WouldBreak => "would_break",
         }
     }
 }
@@ -173,6 +175,8 @@ struct StepsDoc {
     denied: OneOrMany<Name>,
     /// Shadowed steps that would have denied.
     would_deny: OneOrMany<Name>,
+    /// Shadowed steps that were broken.
+    would_break: OneOrMany<Name>,
 }
 
 /// The request's record.
@@ -253,6 +257,7 @@ impl Expect {
             (StepWord::NotRun, doc.steps.not_run),
             (StepWord::Denied, doc.steps.denied),
             (StepWord::WouldDeny, doc.steps.would_deny),
+            (StepWord::WouldBreak, doc.steps.would_break),
         ] {
             expect.steps.extend(names.into_iter().map(|name| (word, name)));
         }

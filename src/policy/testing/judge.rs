@@ -247,6 +247,7 @@ impl Judge<'_> {
                 StepWord::NotRun => verdicts().next().is_none(),
                 StepWord::Denied => verdicts().any(|verdict| matches!(verdict, TracedVerdict::Denied(_))),
                 StepWord::WouldDeny => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldDeny(_))),
+                StepWord::WouldBreak => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldBreak(_))),
             };
             if !holds {
                 let got = verdicts().map(verdict_word).collect::<Vec<_>>().join(", ");
@@ -390,5 +391,6 @@ fn verdict_word(verdict: &TracedVerdict) -> String {
         TracedVerdict::Broken(code) => format!("broken {code}"),
         TracedVerdict::Skipped => "skipped".into(),
         TracedVerdict::WouldDeny(code) => format!("would deny {code}"),
+        TracedVerdict::WouldBreak(code) => format!("would break {code}"),
     }
 }
