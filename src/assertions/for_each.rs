@@ -137,7 +137,7 @@ impl Assertion for ForEach {
         let ([item, index], true) = (<[_; 2]>::try_from(slots).ok()?, whole) else { return None };
         let each: Arc<dyn Each> = Arc::new(Elements { list, limit: limit?, gathers });
         let length = block.ops.len();
-        let round = Round { item, index, gathered: outs, end: length + 2 };
+        let round = Round { step: id, item, index, gathered: outs, end: length + 2 };
         let mut ops = vec![Op::Begin(id, each.clone()), Op::Next(Box::new(round))];
         ops.extend(block.ops);
         ops.push(Op::Gather(id, each));

@@ -95,7 +95,7 @@ impl Assertion for If {
         if !other.is_empty() {
             then.push(Op::Jump(other.len()));
         }
-        let mut ops = vec![Op::Unless(id, Box::new(Bool(condition?)), then.len())];
+        let mut ops = vec![Op::If(id, Box::new(Bool(condition?)), then.len())];
         ops.extend(then);
         ops.extend(other);
         Some(Compiled::Ops(ops))

@@ -225,6 +225,7 @@ impl Exchange {
         self.walk.loops.truncate(frame.loops);
         self.walk.caught.truncate(frame.caught);
         self.journal.body_spent |= frame.had_body && matches!(self.request.body, Body::Gone);
+        self.forget_undone();
         Some(frame)
     }
 

@@ -105,6 +105,7 @@ pub trait Each: Send + Sync {
 
 /// Where a loop puts what it is at.
 pub struct Round {
+    pub step: StepId,
     pub item: Slot,
     pub index: Slot,
     /// Lists of what was gathered, set at the end.
@@ -175,8 +176,10 @@ pub enum Op {
     Back(usize),
     /// Goes on so many operations later.
     Jump(usize),
-    /// Goes on so many operations later where the condition does not hold.
+    /// Goes on so many operations later where the condition does not hold: a `when`.
     Unless(StepId, Box<dyn Condition>, usize),
+    /// The same for an `if`, which is a step of its own.
+    If(StepId, Box<dyn Condition>, usize),
 }
 
 impl Op {
@@ -186,9 +189,11 @@ impl Op {
             Op::Plain(step, _) | Op::Waits(step, _) | Op::Route(step, _) | Op::Buffer(step, _) | Op::Hold(step) => {
                 Some(*step)
             }
-            Op::Open(step, ..) | Op::Exhausted(step, _) | Op::Branch(step, ..) | Op::Unless(step, ..) => Some(*step),
+            Op::Open(step, ..) | Op::Exhausted(step, _) | Op::Branch(step, ..) => Some(*step),
+            Op::Unless(step, ..) | Op::If(step, ..) => Some(*step),
+            Op::Next(round) => Some(round.step),
             Op::Begin(step, _) | Op::Gather(step, _) | Op::Enter(step, ..) => Some(*step),
-            Op::Close(_) | Op::Withdraw | Op::EndCatch | Op::EndLoop | Op::Next(_) | Op::Back(_) | Op::Jump(_) => None,
+            Op::Close(_) | Op::Withdraw | Op::EndCatch | Op::EndLoop | Op::Back(_) | Op::Jump(_) => None,
         }
     }
 }

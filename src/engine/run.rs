@@ -107,7 +107,7 @@ fn plain(program: &Program, at: &mut usize, x: &mut Exchange) -> Option<(StepId,
                 *at += 1;
                 x.begin(*step);
                 match plain.check(x) {
-                    Verdict::Passed => {}
+                    Verdict::Passed => x.enter_step(*step),
                     other => return Some((*step, other)),
                 }
             }
@@ -164,9 +164,12 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
             Op::Enter(step, plain, by) => {
                 x.begin(*step);
                 let verdict = caught(|| plain.check(x));
-                if !matches!(verdict, Verdict::Passed) {
-                    x.note(*step, &verdict);
-                    at += by;
+                match verdict {
+                    Verdict::Passed => x.enter_step(*step),
+                    other => {
+                        x.note(*step, &other);
+                        at += by;
+                    }
                 }
             }
             Op::Jump(by) => at += by,

@@ -49,6 +49,10 @@ pub struct Traced {
 pub enum TracedVerdict {
     Passed,
     Ended(EndedBy),
+    /// A composite or an operator's assertion: what stands in it follows.
+    Entered,
+    /// A loop begins its next round.
+    Round,
     Denied(String),
     Broken(String),
     /// Shadowed: it would have denied, with this code.
@@ -123,6 +127,12 @@ impl Traces {
                 _ => {}
             }
         }
+        let (changed, identified) = self.changes(x);
+        self.lines.push(Traced { step, verdict, began_ns, at_ns, read, changed, identified });
+    }
+
+    /// What is other than at the line before.
+    fn changes(&mut self, x: &Exchange) -> (Vec<(Slot, Value)>, Vec<(Slot, Option<Arc<Identity>>)>) {
         let slot = |at: usize| Slot(u16::try_from(at).unwrap_or(u16::MAX));
         self.vars.resize(x.vars.len(), Value::Absent);
         self.identities.resize(x.identities.len(), None);
@@ -140,7 +150,7 @@ impl Traces {
                 identified.push((slot(at), now.clone()));
             }
         }
-        self.lines.push(Traced { step, verdict, began_ns, at_ns, read, changed, identified });
+        (changed, identified)
     }
 }
 
@@ -194,6 +204,34 @@ impl Exchange {
         match trace.lines.last_mut() {
             Some(last) if last.step == step => last.verdict = verdict,
             _ => trace.add(step, verdict, self),
+        }
+    }
+
+    /// Notes that what stands in a step follows, where somebody wants to see it.
+    #[inline]
+    pub(super) fn enter_step(&self, step: StepId) {
+        if let Some(trace) = &self.trace {
+            self.trace_in(trace, step, TracedVerdict::Entered);
+        }
+    }
+
+    /// Notes that a loop begins a round.
+    #[inline]
+    pub(super) fn begin_round(&self, step: StepId) {
+        if let Some(trace) = &self.trace {
+            self.trace_in(trace, step, TracedVerdict::Round);
+        }
+    }
+
+    #[cold]
+    fn trace_in(&self, trace: &Trace, step: StepId, verdict: TracedVerdict) {
+        trace.borrow_mut().add(step, verdict, self);
+    }
+
+    /// What was taken back is not what the step after it has set.
+    pub(super) fn forget_undone(&self) {
+        if let Some(trace) = &self.trace {
+            trace.borrow_mut().changes(self);
         }
     }
 

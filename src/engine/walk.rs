@@ -9,7 +9,7 @@ use crate::audit::record::Noted;
 use crate::body::BodyFault;
 use crate::engine::exchange::Exchange;
 use crate::engine::journal::Watched;
-use crate::engine::program::{Catches, Each, Frame, Op, Program, Round, StepId};
+use crate::engine::program::{Catches, Each, Frame, Op, Program, Round, StepId, Verdict};
 use crate::engine::run::body_fault;
 use crate::engine::value::{Val, Value};
 use crate::fault::{Fault, Kind};
@@ -62,8 +62,19 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
     match op {
         Op::Jump(by) => *at += by,
         Op::Back(by) => *at = at.saturating_sub(*by),
+        Op::If(step, condition, by) => {
+            x.begin(*step);
+            if condition.holds(x).map_err(|fault| (*step, fault))? {
+                x.enter_step(*step);
+            } else {
+                x.skip(*step);
+                *at += by;
+            }
+        }
         Op::Branch(step, branch, ways) => {
+            x.begin(*step);
             let way = branch.choose(x).map_err(|fault| (*step, fault))?;
+            x.enter_step(*step);
             *at += ways.get(way).copied().unwrap_or_default();
         }
         Op::Open(step, frame, _) => {
@@ -86,7 +97,10 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
         Op::EndCatch => {
             x.walk.caught.pop();
         }
-        Op::Begin(step, each) => begin(each, x).map_err(|fault| (*step, fault))?,
+        Op::Begin(step, each) => {
+            x.begin(*step);
+            begin(each, x).map_err(|fault| (*step, fault))?;
+        }
         Op::Next(round) => next(round, at, x),
         Op::Gather(step, each) => gather(each, x).map_err(|fault| (*step, fault))?,
         Op::EndLoop => {
@@ -123,12 +137,14 @@ fn next(round: &Round, at: &mut usize, x: &mut Exchange) {
         x.walk.rounds += 1;
         x.set(round.item, item);
         x.set(round.index, Value::Int(index));
+        x.begin_round(round.step);
         return;
     }
     let gathered = x.walk.loops.pop().map(|running| running.gathered).unwrap_or_default();
     for (slot, values) in round.gathered.iter().zip(gathered) {
         x.set(*slot, Value::List(values.into()));
     }
+    x.note(round.step, &Verdict::Passed);
     *at += round.end;
 }
 

@@ -135,6 +135,29 @@ fn operators_assertions_are_shown_from_inside() {
     assert!(follower.seen.contains("copy\":\"#"), "{}", follower.seen);
 }
 
+#[test]
+fn composites_tell_what_they_read_and_loops_what_they_set() {
+    let policy = "service: s\nmatch: { path: /s }\npolicy:\n\
+                  \x20 - for_each: { item: line, in: \"split(request.query.l ?? '', ',')\", limit: 9, collect: { all: line } }\n    do:\n      - log: x\n\
+                  \x20 - any:\n      - all: [{ set: { way: lost } }, { raise: { status: 403, code: s.no } }]\n      - log: y\n\
+                  \x20 - switch: request.method\n    cases: { GET: [{ respond: 204 }] }\n";
+    let gateway = Gateway::start(&[("policies/s.yaml", policy)]);
+    let mut follower = Follower::start(&gateway, "");
+    assert_eq!(gateway.get("/s?l=a,b").status, 204);
+    let trace = follower.next();
+    let walked = ["1 round", "1.do.1 passed", "1 round", "1.do.1 passed", "1 passed"];
+    let then =
+        ["2 entered", "2.1 entered", "2.1.1 passed", "2.1.2 denied", "2.2 passed", "3 entered", "3.cases.GET.1 ended"];
+    assert_eq!(paths(&trace), [&walked[..], &then].concat(), "{trace}");
+    let step = |at: usize| &trace["steps"][at];
+    assert_eq!(step(0)["read"]["request.query.l"], "a,b");
+    assert_eq!(step(0)["set"], json!({ "line": "a", "line_index": 0 }));
+    assert_eq!(step(2)["set"], json!({ "line": "b", "line_index": 1 }));
+    assert_eq!(step(4)["set"], json!({ "all": ["a", "b"] }));
+    assert!(step(1).get("set").is_none() && step(9).get("set").is_none(), "what was taken back is nobody's: {trace}");
+    assert_eq!(step(10)["read"], json!({ "request.method": "GET" }));
+}
+
 /// A service that takes every kind of credential, and a policy that moves them around.
 fn credentials() -> Vec<(String, String)> {
     let hash = hash_new(PASSWORD.as_bytes()).unwrap();

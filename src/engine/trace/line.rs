@@ -98,6 +98,8 @@ fn step(x: &Exchange, meta: &StepMeta, traced: &Traced, service: &Service, prese
     let (word, code) = match &traced.verdict {
         TracedVerdict::Passed => ("passed", None),
         TracedVerdict::Ended(by) => ("ended", Some(("by", by.word()))),
+        TracedVerdict::Entered => ("entered", None),
+        TracedVerdict::Round => ("round", None),
         TracedVerdict::Denied(code) => ("denied", Some(("fault", code.as_str()))),
         TracedVerdict::Broken(code) => ("broken", Some(("fault", code.as_str()))),
         TracedVerdict::WouldDeny(code) => ("would_deny", Some(("fault", code.as_str()))),

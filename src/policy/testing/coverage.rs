@@ -59,6 +59,7 @@ impl Touched {
                 }
                 TracedVerdict::Denied(_) | TracedVerdict::WouldDeny(_) => outcomes.denied = true,
                 TracedVerdict::Broken(_) | TracedVerdict::WouldBreak(_) | TracedVerdict::Skipped => {}
+                TracedVerdict::Entered | TracedVerdict::Round => {}
             }
         }
     }

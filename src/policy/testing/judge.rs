@@ -389,6 +389,8 @@ fn verdict_word(verdict: &TracedVerdict) -> String {
         TracedVerdict::Ended(by) => format!("ended ({})", by.word()),
         TracedVerdict::Denied(code) => format!("denied {code}"),
         TracedVerdict::Broken(code) => format!("broken {code}"),
+        TracedVerdict::Entered => "entered".into(),
+        TracedVerdict::Round => "round".into(),
         TracedVerdict::Skipped => "skipped".into(),
         TracedVerdict::WouldDeny(code) => format!("would deny {code}"),
         TracedVerdict::WouldBreak(code) => format!("would break {code}"),

@@ -110,7 +110,8 @@ tests:
     }
     let json = to_json(&report, &parsed.sources);
     assert_eq!(json["failures"][0]["mismatches"][0]["place"]["column"], 48);
-    assert_eq!(json["failures"][0]["steps"][0]["verdict"], "ended (respond)");
+    let verdicts = [0, 1].map(|at| json["failures"][0]["steps"][at]["verdict"].as_str().unwrap_or_default());
+    assert_eq!(verdicts, ["entered", "ended (respond)"]);
     assert_eq!((&json["passed"], &json["failed"]), (&0.into(), &1.into()));
     assert!(render(&report, &parsed.sources, true).contains("\u{1b}[31m"));
 }

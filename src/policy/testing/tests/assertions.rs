@@ -32,7 +32,7 @@ fn inputs_go_in_and_outputs_and_a_verdict_come_out() {
         r#"
     - { name: known, inputs: { tenant: acme }, expect: { verdict: passed, outputs: { plan: known, rest: { absent: true } } } }
     - { name: unknown, inputs: { tenant: other }, expect: { fault: plan_of.unknown, verdict: denied, status: 403 } }
-    - { name: missing, inputs: { tenant: null }, expect: { fault: plan_of.missing, steps: { not_run: [stop, plan_of] } } }
+    - { name: missing, inputs: { tenant: null }, expect: { fault: plan_of.missing, steps: { not_run: [stop], denied: raise } } }
     - { name: loose, inputs: { tenant: x, mode: loose }, request: { path: "/a?rest=r" }, expect: { outputs: { plan: any, rest: r }, steps: { passed: [stop, plan_of] } } }
     - { name: of the request, inputs: { tenant: "${request.headers.x_tenant}" }, request: { headers: { x-tenant: acme } }, expect: { outputs: { plan: known } } }
     - name: several

@@ -150,3 +150,47 @@ tests:
     let (coverage, untested, _) = coverage(yaml, None);
     assert_eq!((coverage.counts(), untested), ((1, 2), vec!["no case is denied by `restrict_ip`".to_owned()]));
 }
+
+#[test]
+fn a_trace_says_which_step_set_what_in_composites() {
+    let yaml = r#"
+service: one
+match: { path: /one }
+policy:
+  - set: { word: outside }
+  - for_each: { item: line, in: "split('a,b', ',')", limit: 9, collect: { all: "line + '!'" } }
+    do:
+      - log: "at ${line}"
+  - any:
+      - all: [{ set: { word: inside } }, { raise: { status: 403, code: trial.no } }]
+      - log: second
+  - switch: word
+    cases: { outside: [{ respond: 204 }] }
+tests:
+  - { name: wrong, request: {}, expect: { status: 200 } }
+"#;
+    let (parsed, cases) = loaded(yaml);
+    let report = run(&parsed, &environment(), &cases, &Options::default()).unwrap();
+    let json = crate::policy::testing::to_json(&report, &parsed.sources);
+    let steps = json["failures"][0]["steps"].as_array().unwrap();
+    let line = |step: &serde_json::Value| {
+        format!("{} {} {}", step["path"].as_str().unwrap(), step["verdict"].as_str().unwrap(), step["changed"])
+    };
+    let lines: Vec<String> = steps.iter().map(line).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"1 passed {"word":"\"outside\""}"#,
+            r#"2 round {"line":"\"a\"","line_index":"0"}"#,
+            "2.do.1 passed {}",
+            r#"2 round {"line":"\"b\"","line_index":"1"}"#,
+            "2.do.1 passed {}",
+            r#"2 passed {"all":"[\"a!\",\"b!\"]"}"#,
+            r#"3.1.1 passed {"word":"\"inside\""}"#,
+            "3.1.2 denied trial.no {}",
+            "3.2 passed {}",
+            "4 entered {}",
+            "4.cases.outside.1 ended (respond) {}",
+        ]
+    );
+}
