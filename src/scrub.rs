@@ -52,7 +52,8 @@ pub enum Pairs {
 pub struct TooLarge;
 
 impl With {
-    fn of(self, text: &str) -> String {
+    /// What stands in the place of a text.
+    pub fn of(self, text: &str) -> String {
         match self {
             With::Mask => MASK.to_owned(),
             With::Remove => String::new(),
@@ -96,6 +97,11 @@ impl Rules {
 
     /// Scrubs a document: what is selected, and then every text and number in it; gives the number of places.
     pub fn json(&self, json: &mut Json) -> Result<usize, TooLarge> {
+        Ok(self.places(json)? + self.leaves(json))
+    }
+
+    /// Scrubs only what is selected in a document; gives the number of places.
+    pub fn places(&self, json: &mut Json) -> Result<usize, TooLarge> {
         let mut count = 0;
         for (what, with) in &self.0 {
             let What::Json(query) = what else { continue };
@@ -104,7 +110,7 @@ impl Rules {
                 count += usize::from(at_place(json, &place, *with));
             }
         }
-        Ok(count + self.leaves(json))
+        Ok(count)
     }
 
     /// The nesting of what comes here is bounded by its parser.

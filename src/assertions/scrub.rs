@@ -86,7 +86,7 @@ enum From {
     Audit,
     /// Lines of `log`.
     Log,
-    /// Traces; they hold no values in this version.
+    /// Traces of live requests, and what is kept of failed ones.
     Trace,
     /// The request as it stands.
     Request,
@@ -144,9 +144,9 @@ impl Assertion for Scrub {
             return cx.refuse("policy.empty_list", step.span, "`scrub` scrubs nothing", help);
         }
         let holds = |wanted: From| self.from.iter().any(|from| from.value == wanted);
-        let (audit, log) = (holds(From::Audit), holds(From::Log));
-        if audit || log {
-            cx.scrubs.push(RecordRules { rules: rules.clone(), audit, log });
+        let (audit, log, trace) = (holds(From::Audit), holds(From::Log), holds(From::Trace));
+        if audit || log || trace {
+            cx.scrubs.push(RecordRules { rules: rules.clone(), audit, log, trace });
         }
         let mut sides = Vec::new();
         for from in self.from.iter() {

@@ -1,5 +1,6 @@
 //! Record rules of a service (`scrub`): applied to whatever of a request is written down.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -9,7 +10,7 @@ use crate::engine::exchange::Exchange;
 use crate::scrub::{Pairs, Rules};
 
 /// Stands for what cannot be searched for parts of a document: no JSON, or too large.
-const UNSCANNABLE: &str = "(unscannable)";
+pub(in crate::engine) const UNSCANNABLE: &str = "(unscannable)";
 
 /// The rules of one step, and what they hold for.
 #[derive(Clone, Debug)]
@@ -17,21 +18,30 @@ pub struct RecordRules {
     pub rules: Arc<Rules>,
     pub audit: bool,
     pub log: bool,
+    pub trace: bool,
 }
 
 impl Exchange {
     /// Scrubs a record before it is kept.
     pub fn scrub_record(&self, record: &mut Record) {
         for scrub in self.compiled(&self.snapshot).scrubs.iter().filter(|scrub| scrub.audit) {
-            let rules = &scrub.rules;
-            rules.text(&mut record.path);
-            for text in [&mut record.detail, &mut record.message].into_iter().flatten() {
-                rules.text(text);
-            }
-            for (name, value) in &mut record.fields {
-                field(rules, name, value);
-            }
+            scrub_record(&scrub.rules, record);
         }
+    }
+
+    /// Rules for traces.
+    pub(in crate::engine) fn trace_rules(&self) -> Vec<Arc<Rules>> {
+        let scrubs = self.compiled(&self.snapshot).scrubs.iter();
+        scrubs.filter(|scrub| scrub.trace).map(|scrub| scrub.rules.clone()).collect()
+    }
+
+    /// A record as it may stand in a trace.
+    pub(in crate::engine) fn traced_record<'r>(&self, record: &'r Record) -> Cow<'r, Record> {
+        let mut record = Cow::Borrowed(record);
+        for rules in self.trace_rules() {
+            scrub_record(&rules, record.to_mut());
+        }
+        record
     }
 
     /// Scrubs a text before it stands in the process log.
@@ -48,6 +58,19 @@ impl Exchange {
                 *fields = UNSCANNABLE.into();
             }
         }
+    }
+}
+
+fn scrub_record(rules: &Rules, record: &mut Record) {
+    rules.text(&mut record.path);
+    for text in [&mut record.detail, &mut record.message].into_iter().flatten() {
+        rules.text(text);
+    }
+    for noted in [&mut record.caught, &mut record.would_deny, &mut record.would_break].into_iter().flatten() {
+        rules.text(&mut noted.detail);
+    }
+    for (name, value) in &mut record.fields {
+        field(rules, name, value);
     }
 }
 

@@ -158,6 +158,39 @@ fn composites_tell_what_they_read_and_loops_what_they_set() {
     assert_eq!(step(10)["read"], json!({ "request.method": "GET" }));
 }
 
+#[test]
+fn what_a_service_scrubs_is_in_no_trace() {
+    const CARD: &str = "4111111111111111";
+    let policy = format!(
+        "service: s\nmatch: {{ path: \"/s/{{card}}\" }}\npolicy:\n\
+         \x20 - set: {{ card: \"${{path.card}}\", number: {{ value: \"${{int(path.card)}}\", type: int }}, long: \"{pad}${{path.card}}\", \
+         doc: \"${{request.json}}\", patient: \"<${{request.headers.x_patient ?? ''}}>\", pin: \"${{request.query.pin ?? ''}}\" }}\n\
+         \x20 - scrub: {{ rules: [pan, {{ json: $.ssn }}, {{ header: x-patient }}, {{ query: pin, with: remove }}], from: [trace] }}\n\
+         \x20 - raise: {{ status: 403, code: s.no, detail: \"card ${{card}}\" }}\n",
+        pad = "x ".repeat(124)
+    );
+    let gateway = Gateway::start(&[("policies/s.yaml", &policy)]);
+    let mut follower = Follower::start(&gateway, "");
+    let body = format!("{{\"ssn\":\"078-05-1120\",\"n\":{CARD}}}");
+    let head = format!(
+        "POST /s/{CARD}?pin=90210-7 HTTP/1.1\r\nhost: a\r\nx-patient: anna-lena\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(exchange(gateway.main, &head).status, 403);
+    let trace = follower.next();
+    let failed = gateway.ask_admin("GET", "/api/trace/failed").body;
+    for (text, at) in [(&trace.to_string(), "the stream"), (&failed, "what failed")] {
+        for secret in ["4111111111", "078-05-1120", "anna-lena", "90210-7"] {
+            assert!(!text.contains(secret), "{secret} is in {at}: {text}");
+        }
+        assert!(text.contains("411111******1111"), "{text}");
+    }
+    assert_eq!(trace["steps"][0]["read"]["request.headers.x_patient"], "***", "{trace}");
+    assert_eq!(trace["record"]["detail"], "card 411111******1111");
+    assert!(gateway.record(&format!("/s/{CARD}"))["detail"].as_str().unwrap().contains(CARD), "only traces were meant");
+}
+
 /// A service that takes every kind of credential, and a policy that moves them around.
 fn credentials() -> Vec<(String, String)> {
     let hash = hash_new(PASSWORD.as_bytes()).unwrap();

@@ -1,6 +1,8 @@
 //! A finished request as one JSON line (`docs/trace.md`): its record, and what its steps did or, of one that failed
 //! while nobody watched, which step it was and the variables at that time.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::audit::record::Record;
@@ -25,7 +27,7 @@ const FORMAT: u8 = 1;
 /// Sends a finished request to those who want it.
 pub(in crate::engine) fn tell(x: &Exchange, record: &Record, wanted: Wanted) {
     let Some(trace) = &x.trace else { return };
-    let line = live(x, record, &trace.borrow());
+    let line = live(x, &x.traced_record(record), &trace.borrow());
     x.worker.shared.watchers.tell(wanted, line);
 }
 
@@ -37,7 +39,7 @@ pub(in crate::engine) fn keep_failed(x: &Exchange, record: &Record) {
         None => return,
     };
     let (worker, now_ns) = (&x.worker, x.worker.clock.mono_ns());
-    worker.shared.watchers.failed.keep(worker.index, kind, now_ns, || failed(x, record));
+    worker.shared.watchers.failed.keep(worker.index, kind, now_ns, || failed(x, &x.traced_record(record)));
 }
 
 /// The line of a request that ended before there was an exchange.
@@ -47,8 +49,9 @@ pub fn refused(record: &Record) -> String {
 
 fn live(x: &Exchange, record: &Record, traces: &Traces) -> String {
     let service = x.compiled(&x.snapshot);
-    let none = Presented::default();
-    let presented = traces.live.as_ref().and_then(|live| live.presented.as_ref()).unwrap_or(&none);
+    let before = traces.live.as_ref().and_then(|live| live.presented.as_ref());
+    let presented = before.map_or_else(|| Cow::Owned(Presented::of(x)), Cow::Borrowed);
+    let presented = &*presented;
     let mut cut = traces.live.as_ref().is_some_and(|live| live.cut);
     let mut line = Line::new(record, TRACE_BYTES_MAX);
     line.text.push_str(",\"steps\":[");

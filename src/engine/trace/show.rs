@@ -5,6 +5,7 @@
 //! hand: a text that holds one of them is hashed, wherever it came from.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::{HeaderName, header};
@@ -13,9 +14,11 @@ use serde_json::{Value as Json, json};
 use crate::engine::exchange::{Exchange, Withheld};
 use crate::engine::message::{cookies, pairs};
 use crate::engine::read::{Builtin, IdentityMember, Read, Reader, Side, Slot};
+use crate::engine::scrubbing::UNSCANNABLE;
 use crate::engine::snapshot::{Names, Service};
 use crate::engine::value::{Text, Val, Value};
 use crate::identity::Identity;
+use crate::scrub::{Rules, What, With};
 use crate::secret::keyed_hash;
 
 /// Bytes that are shown of one value.
@@ -24,17 +27,23 @@ pub(super) const VALUE_BYTES_MAX: usize = 256;
 const PRESENTED_BYTES_MIN: usize = 6;
 /// Credentials of one request that are looked for.
 const PRESENTED_MAX: usize = 64;
+/// A longer text is not searched for what a service scrubs, and not shown.
+const SCRUBBED_BYTES_MAX: usize = 64 * 1024;
 /// Fields that are credentials by name.
 const TOKEN_FIELDS: [HeaderName; 4] =
     [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
 
 /// The credentials that came with a request.
-#[derive(Default)]
-pub(super) struct Presented(Vec<String>);
+#[derive(Clone, Default)]
+pub(super) struct Presented {
+    texts: Vec<String>,
+    /// What the service scrubs from traces.
+    rules: Vec<Arc<Rules>>,
+}
 
 impl Presented {
     pub(super) fn of(x: &Exchange) -> Presented {
-        let mut presented = Presented::default();
+        let mut presented = Presented { texts: Vec::new(), rules: x.trace_rules() };
         let headers = &x.request.headers;
         for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION] {
             headers.get_all(name).iter().for_each(|value| presented.field(&String::from_utf8_lossy(value.as_bytes())));
@@ -57,13 +66,31 @@ impl Presented {
                 Withheld::Cookie(_) => {}
             }
         }
+        presented.scrubbed_fields(x, query);
         presented
+    }
+
+    /// What a rule takes out of one place must not stand in another.
+    fn scrubbed_fields(&mut self, x: &Exchange, query: Option<&str>) {
+        for (what, _) in self.rules.clone().iter().flat_map(|rules| &rules.0) {
+            match what {
+                What::Header(name) => {
+                    let fields = x.request.headers.get_all(name).iter();
+                    fields.for_each(|value| self.add(&String::from_utf8_lossy(value.as_bytes())));
+                }
+                What::Query(name) => {
+                    let same = pairs(query.unwrap_or_default()).filter(|(key, _)| **key == **name);
+                    same.for_each(|(_, value)| self.add(&value));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn add(&mut self, text: &str) {
         let text = text.trim();
-        if !text.is_empty() && self.0.len() < PRESENTED_MAX {
-            self.0.push(text.to_owned());
+        if !text.is_empty() && self.texts.len() < PRESENTED_MAX {
+            self.texts.push(text.to_owned());
         }
     }
 
@@ -79,7 +106,7 @@ impl Presented {
     }
 
     fn is_in(&self, text: &str) -> bool {
-        self.0
+        self.texts
             .iter()
             .any(|known| text == known || (known.len() >= PRESENTED_BYTES_MIN && text.contains(known.as_str())))
     }
@@ -89,15 +116,64 @@ impl Presented {
         if self.is_in(text) {
             return Json::String(keyed_hash(text.as_bytes()));
         }
-        Json::String(cut(text).into_owned())
+        if self.rules.is_empty() {
+            return Json::String(cut(text).into_owned());
+        }
+        // Before it is cut: of a number that is cut off nobody sees any more what it is.
+        if text.len() > SCRUBBED_BYTES_MAX {
+            return Json::from(UNSCANNABLE);
+        }
+        let mut text = text.to_owned();
+        self.scrub(&mut text);
+        Json::String(cut(&text).into_owned())
+    }
+
+    fn scrub(&self, text: &mut String) {
+        for rules in &self.rules {
+            rules.text(text);
+        }
+    }
+
+    /// A number, which may be that of a card.
+    fn number(&self, number: Json) -> Json {
+        let (before, mut now) = (number.to_string(), number.to_string());
+        self.scrub(&mut now);
+        if before == now { number } else { Json::String(now) }
+    }
+
+    /// How a rule has a field or parameter shown that it names.
+    fn named(&self, read: &Read) -> Option<With> {
+        let mut rules = self.rules.iter().flat_map(|rules| &rules.0);
+        let names = |what: &What| match (what, read) {
+            (What::Header(wanted), Read::Header(_, name) | Read::HeaderAll(_, name)) => wanted == name,
+            (What::Query(wanted), Read::Query(name) | Read::QueryAll(name)) => **wanted == **name,
+            _ => false,
+        };
+        rules.find(|(what, _)| names(what)).map(|(_, with)| *with)
     }
 
     fn value(&self, value: &Val<'_>) -> Json {
+        if self.rules.iter().any(|rules| rules.read_json())
+            && matches!(value, Val::List(_) | Val::Map(_) | Val::Json(_))
+        {
+            let mut json = value.to_json();
+            return match self.rules.iter().all(|rules| rules.places(&mut json).is_ok()) {
+                true => self.any(&Val::json(&json)),
+                false => Json::from(UNSCANNABLE),
+            };
+        }
+        self.any(value)
+    }
+
+    fn any(&self, value: &Val<'_>) -> Json {
         match value {
             Val::Text(text) => self.text(text),
             Val::Bytes(bytes) => Json::String(format!("({} bytes)", bytes.len())),
             Val::List(_) | Val::Map(_) | Val::Json(_) => self.beginning(value, &mut VALUE_BYTES_MAX.clone()),
-            simple => simple.to_json(),
+            simple => match simple.to_json() {
+                number @ Json::Number(_) if !self.rules.is_empty() => self.number(number),
+                other => other,
+            },
         }
     }
 
@@ -139,10 +215,10 @@ impl Presented {
                 Json::Object(map) => {
                     members(&mut map.iter().map(|(name, value)| (name.as_str(), Val::json(value))), room)
                 }
-                scalar => self.value(&Val::json(scalar)),
+                scalar => self.any(&Val::json(scalar)),
             },
             simple => {
-                let shown = self.value(simple);
+                let shown = self.any(simple);
                 takes(room, shown.as_str().map_or(8, str::len));
                 shown
             }
@@ -191,8 +267,10 @@ pub(super) fn read(read: &Read, x: &Exchange, service: &Service, presented: &Pre
         return (json!({ "value": "not shown" }), 0);
     }
     let Ok(value) = x.read(read) else { return (Json::Null, 0) };
-    let shown = match way {
-        Way::Hashed => hashed(&value),
+    let shown = match (way, presented.named(read), &value) {
+        (Way::Hashed, ..) => hashed(&value),
+        (_, Some(with), Val::Text(text)) => Json::String(with.of(text)),
+        (_, Some(with), value) if !matches!(value, Val::Absent) => Json::String(with.of(&value.to_json().to_string())),
         _ => presented.value(&value),
     };
     let bytes = shown.as_str().map_or(VALUE_BYTES_MAX, str::len);
