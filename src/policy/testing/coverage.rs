@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use crate::assertions::CATALOGUE;
 use crate::compile::kind::Ends;
 use crate::compile::{FaultDoc, Kind};
-use crate::engine::program::StepMeta;
+use crate::engine::program::{StepId, StepMeta};
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::trace::{Traced, TracedVerdict};
 use crate::engine::value::Text;
@@ -23,6 +23,9 @@ use crate::source::{Diagnostic, Diagnostics, Sources, Span, render};
 #[derive(Clone, Default)]
 pub struct Touched {
     steps: HashMap<Span, Outcomes>,
+    /// Blocks that were entered: the place of the composite, and the block. The place of a step in it would not do:
+    /// the same fragment may stand in two blocks.
+    blocks: BTreeSet<(Span, String)>,
     /// Sets in which operators' assertions were tested by themselves.
     pub(super) rehearsed: Vec<Arc<Snapshot>>,
 }
@@ -48,8 +51,10 @@ impl Touched {
 
     /// Adds the trace of one exchange.
     pub(super) fn add(&mut self, trace: &[Traced], steps: &[StepMeta]) {
-        for line in trace {
+        let mut seen: BTreeSet<StepId> = BTreeSet::new();
+        for line in trace.iter().filter(|line| line.verdict != TracedVerdict::Skipped) {
             let Some(step) = steps.get(usize::from(line.step)) else { continue };
+            seen.insert(line.step);
             let outcomes = self.steps.entry(step.span).or_default();
             match &line.verdict {
                 TracedVerdict::Passed | TracedVerdict::Ended(_) => outcomes.passed = true,
@@ -60,6 +65,25 @@ impl Touched {
                 TracedVerdict::Denied(_) | TracedVerdict::WouldDeny(_) => outcomes.denied = true,
                 TracedVerdict::Broken(_) | TracedVerdict::WouldBreak(_) | TracedVerdict::Skipped => {}
                 TracedVerdict::Entered | TracedVerdict::Round => {}
+            }
+        }
+        self.enter(seen.iter().filter_map(|step| steps.get(usize::from(*step))), steps);
+    }
+
+    /// Adds the blocks that steps which ran stand in.
+    fn enter<'s>(&mut self, ran: impl Iterator<Item = &'s StepMeta>, steps: &[StepMeta]) {
+        let mut inside = ran.filter(|step| step.path.contains('.')).peekable();
+        if inside.peek().is_none() {
+            return;
+        }
+        let by_path: HashMap<&str, &StepMeta> = steps.iter().map(|step| (&*step.path, step)).collect();
+        for step in inside {
+            let mut path = &*step.path;
+            while let Some((above, block)) = enclosing(path, &by_path) {
+                if let Some(outer) = by_path.get(above).filter(|_| !block.is_empty()) {
+                    self.blocks.insert((outer.span, block.to_owned()));
+                }
+                path = above;
             }
         }
     }
@@ -230,14 +254,13 @@ fn items_of(steps: &[StepMeta], touched: &Touched) -> Vec<(Span, Outcome, String
     let by_path: HashMap<&str, &StepMeta> = steps.iter().map(|step| (&*step.path, step)).collect();
     // Steps by the composites and blocks that they stand in, at whatever depth.
     let mut parents: BTreeSet<&str> = BTreeSet::new();
-    let mut blocks: BTreeMap<(&str, &str), (Span, bool)> = BTreeMap::new();
+    let mut blocks: BTreeMap<(&str, &str), Span> = BTreeMap::new();
     for step in steps {
-        let ran = touched.steps.contains_key(&step.span);
         let mut path = &*step.path;
         while let Some((above, block)) = enclosing(path, &by_path) {
             parents.insert(above);
             if !block.is_empty() {
-                blocks.entry((above, block)).or_insert((step.span, false)).1 |= ran;
+                blocks.entry((above, block)).or_insert(step.span);
             }
             path = above;
         }
@@ -250,9 +273,16 @@ fn items_of(steps: &[StepMeta], touched: &Touched) -> Vec<(Span, Outcome, String
             items.push((step.span, Outcome::Denied, step.name.to_string(), outcomes.denied));
         }
     }
-    for ((above, block), (span, entered)) in blocks {
-        let name = by_path.get(above).map_or_else(String::new, |step| step.name.to_string());
-        items.push((span, Outcome::Entered(block.to_owned()), name, entered));
+    // Without a `default` it says no to whatever has no case.
+    let chooses = |step: &&StepMeta| &*step.assertion == "switch" && !blocks.contains_key(&(&*step.path, "default"));
+    for step in steps.iter().filter(chooses) {
+        let denied = touched.steps.get(&step.span).is_some_and(|outcomes| outcomes.denied);
+        items.push((step.span, Outcome::Denied, step.name.to_string(), denied));
+    }
+    for ((above, block), span) in blocks {
+        let Some(outer) = by_path.get(above) else { continue };
+        let entered = touched.blocks.contains(&(outer.span, block.to_owned()));
+        items.push((span, Outcome::Entered(block.to_owned()), outer.name.to_string(), entered));
     }
     items
 }

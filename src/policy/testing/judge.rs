@@ -244,7 +244,7 @@ impl Judge<'_> {
                 StepWord::Passed => {
                     verdicts().any(|verdict| matches!(verdict, TracedVerdict::Passed | TracedVerdict::Ended(_)))
                 }
-                StepWord::NotRun => verdicts().next().is_none(),
+                StepWord::NotRun => !self.has_run(name),
                 StepWord::Denied => verdicts().any(|verdict| matches!(verdict, TracedVerdict::Denied(_))),
                 StepWord::WouldDeny => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldDeny(_))),
                 StepWord::WouldBreak => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldBreak(_))),
@@ -256,6 +256,18 @@ impl Judge<'_> {
                 misses.push(miss(name.span, &format!("steps: {}", name.name), &expected, got));
             }
         }
+    }
+
+    /// Whether a step of this name ran, or anything that stands in it: a composite has few lines of its own.
+    fn has_run(&self, name: &Name) -> bool {
+        let steps = &self.seen.compiled().steps;
+        let lines = self.seen.trace.iter().filter(|traced| traced.verdict != TracedVerdict::Skipped);
+        let mut ran = lines.filter_map(|traced| steps.get(usize::from(traced.step)));
+        ran.any(|step| {
+            let is_in =
+                |outer: &StepMeta| step.path.strip_prefix(&*outer.path).is_some_and(|rest| rest.starts_with('.'));
+            is_called(step, name) || steps.iter().any(|outer| is_called(outer, name) && is_in(outer))
+        })
     }
 
     fn variables(&self, misses: &mut Vec<Miss>) {
@@ -281,7 +293,12 @@ impl Judge<'_> {
 
     fn audit(&self, misses: &mut Vec<Miss>) {
         let expect = &self.exchange.expect;
-        let Some(record) = &self.seen.record else { return };
+        let Some(record) = &self.seen.record else {
+            if expect.audit_level.is_some() || !expect.audit_fields.is_empty() || !expect.audit_without.is_empty() {
+                misses.push(miss(self.exchange.span, "audit", "a record", "none was written".to_owned()));
+            }
+            return;
+        };
         if let Some(want) = &expect.audit_level {
             let level = Json::String(record.level.word().to_owned());
             want.check(Some(&level), Extent::Exact, "audit.level", self.bench, misses);

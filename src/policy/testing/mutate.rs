@@ -1,4 +1,5 @@
-//! Mutation: each step taken out, each condition turned round, to see which of these changes no test notices.
+//! Mutation: each step and each case of a `switch` taken out, each condition turned round, each shadow lifted, to see
+//! which of these changes no test notices.
 //!
 //! A change is made in the tree of the document, and only the services that hold the step are compiled again. One
 //! that no longer compiles counts as noticed. Values inside parameters are not changed.
@@ -19,7 +20,7 @@ use crate::policy::testing::case::Case;
 use crate::policy::testing::coverage::{can_deny, steps_within};
 use crate::policy::testing::recompile::Base;
 use crate::policy::testing::runner::Runner;
-use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Sources, Span, render};
+use crate::source::{Diagnostic, Diagnostics, Entry, Node, NodeValue, Sources, Span, render};
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ enum Change {
     Removed,
     /// The condition is the other way round.
     Inverted,
+    /// A case of a `switch` is not there.
+    Uncased,
+    /// A shadowed step denies.
+    Unshadowed,
 }
 
 /// Which list of steps a change is made in.
@@ -64,7 +69,7 @@ pub struct Survivor {
     /// The step's `name:`, else its assertion.
     pub step: String,
     pub assertion: Text,
-    /// `removed` or `inverted`.
+    /// `removed`, `inverted`, `uncased` or `unshadowed`.
     pub change: &'static str,
     pub message: String,
     pub help: &'static str,
@@ -297,6 +302,18 @@ fn visit(node: &Node, path: &mut Vec<usize>, found: &mut impl FnMut(&[usize], Ch
                             }
                         }
                     },
+                    "shadow" if entry.value.as_text() == Some("true") => {
+                        entries.iter().for_each(|step| found(path, Change::Unshadowed, step.key_span));
+                    }
+                    "cases" => {
+                        // Without its only case a `switch` does not load.
+                        let cases = entry.value.as_map().unwrap_or_default();
+                        for below in (0..cases.len()).filter(|_| cases.len() > 1) {
+                            path.push(below);
+                            entries.iter().for_each(|step| found(path, Change::Uncased, step.key_span));
+                            path.pop();
+                        }
+                    }
                     _ => {}
                 }
                 visit(&entry.value, path, found);
@@ -337,9 +354,16 @@ impl Mutant {
 /// A tree with one change in it.
 fn changed(node: &Node, path: &[usize], change: Change) -> Option<Node> {
     let Some((at, rest)) = path.split_first() else {
-        return Some(node.with_text(format!("!({})", node.as_text()?)));
+        return Some(match change {
+            Change::Unshadowed => node.with_text("false"),
+            _ => node.with_text(format!("!({})", node.as_text()?)),
+        });
     };
     let value = match node.value() {
+        // A block without steps does not load, and nobody would have noticed anything.
+        NodeValue::List(items) if rest.is_empty() && change == Change::Removed && items.len() == 1 => {
+            NodeValue::List(vec![nothing(items.first()?.span())])
+        }
         NodeValue::List(items) if rest.is_empty() && change == Change::Removed => {
             let others = items.iter().enumerate().filter(|(index, _)| index != at);
             NodeValue::List(others.map(|(_, item)| item.clone()).collect())
@@ -350,6 +374,10 @@ fn changed(node: &Node, path: &[usize], change: Change) -> Option<Node> {
             *item = changed(item, rest, change)?;
             NodeValue::List(items)
         }
+        NodeValue::Map(entries) if rest.is_empty() && change == Change::Uncased => {
+            let others = entries.iter().enumerate().filter(|(index, _)| index != at);
+            NodeValue::Map(others.map(|(_, entry)| entry.clone()).collect())
+        }
         NodeValue::Map(entries) => {
             let mut entries = entries.clone();
             let entry = entries.get_mut(*at)?;
@@ -359,6 +387,13 @@ fn changed(node: &Node, path: &[usize], change: Change) -> Option<Node> {
         NodeValue::Null | NodeValue::Scalar(_) => return None,
     };
     Some(Node::new(node.span(), value))
+}
+
+/// A step that does nothing which anybody could see.
+fn nothing(span: Span) -> Node {
+    let map =
+        |key: &str, value| Node::new(span, NodeValue::Map(vec![Entry { key: key.to_owned(), key_span: span, value }]));
+    map("set", map("removed_step", Node::text(span, "")))
 }
 
 fn survivor(mutant: &Mutant, known: &Known, is_tested: bool) -> Survivor {
@@ -378,6 +413,14 @@ fn survivor(mutant: &Mutant, known: &Known, is_tested: bool) -> Survivor {
         (Change::Inverted, _) => {
             let message = format!("with the condition of `{step}` turned round every test still passes");
             ("inverted", message, "add a case for each side of the condition")
+        }
+        (Change::Uncased, _) => {
+            let message = format!("without one of the cases of `{step}` every test still passes");
+            ("uncased", message, "add a test for each of its cases")
+        }
+        (Change::Unshadowed, _) => {
+            let message = format!("where `{step}` denies and is not only shadowed every test still passes");
+            ("unshadowed", message, "add a test that it would deny: `steps: { would_deny: ... }`")
         }
     };
     let (step, assertion) = (step.to_string(), known.meta.assertion.clone());

@@ -148,7 +148,7 @@ impl<'p> Runner<'p> {
     /// Runs a case from its beginning, as long as it comes only to services that are compiled; `whole` says that
     /// all of them are.
     fn play(&mut self, case: &Case, snapshot: Arc<Snapshot>, whole: bool) -> Ran {
-        let Some(mut stage) = self.stage(case, snapshot) else { return Ran::Passed };
+        let mut stage = self.stage(case, snapshot);
         let mut at = 0;
         while let Some(first) = case.exchanges.get(at) {
             let joined = case.exchanges.iter().skip(at + 1).take_while(|exchange| exchange.joins).count();
@@ -251,7 +251,7 @@ impl<'p> Runner<'p> {
         Ok(GivenSet { outline, services })
     }
 
-    fn stage<'c>(&self, case: &'c Case, snapshot: Arc<Snapshot>) -> Option<Stage<'c>> {
+    fn stage<'c>(&self, case: &'c Case, snapshot: Arc<Snapshot>) -> Stage<'c> {
         let throttle = Throttle::new(Guessing::default());
         let shared = Shared::new(self.environment.limits.clone(), 1, throttle, self.hashes.clone(), snapshot);
         let frozen = Frozen::at(case.world.clock);
@@ -266,7 +266,7 @@ impl<'p> Runner<'p> {
             Transport::Given(stand_ins.clone()),
             Records::Kept(RefCell::default()),
         );
-        Some(Stage {
+        Stage {
             case,
             usual: match (&case.inputs, self.parsed.documents.services.get(&case.suite)) {
                 (None, Some(service)) => usual(service, self.environment, &case.world),
@@ -278,7 +278,7 @@ impl<'p> Runner<'p> {
             captured: BTreeMap::new(),
             random: Random::seeded(seed),
             services: Vec::new(),
-        })
+        }
     }
 
     /// Sends one request, or several at once, and judges what came of them.
@@ -286,7 +286,11 @@ impl<'p> Runner<'p> {
         let of = stage.case.exchanges.len();
         let mut made = Vec::with_capacity(group.len());
         for (index, exchange) in group {
-            let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref())?;
+            let request = stage.case.exchanges.get(exchange.request).and_then(|first| first.made.as_ref());
+            let Some(request) = request else {
+                let got = "none; this is a mistake of the program".to_owned();
+                return Some(Problem::of_case(exchange.span, "a request to send", got).in_exchange(*index, of));
+            };
             match request.make(&stage.usual, &stage.bench(None)) {
                 Ok((parts, body)) => made.push((stage.client(&request.client), parts, body)),
                 Err(why) => {

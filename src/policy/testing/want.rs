@@ -182,6 +182,10 @@ impl Want {
             Rule::Above(bound) => number(got).is_some_and(|number| number > *bound),
             Rule::Below(bound) => number(got).is_some_and(|number| number < *bound),
             Rule::Not(want) => {
+                // What cannot be made is not different from what came.
+                if let Some(why) = want.unmakeable(bench) {
+                    return Err(why);
+                }
                 let mut misses = Vec::new();
                 want.check(got, extent, "", bench, &mut misses);
                 !misses.is_empty()
@@ -189,6 +193,18 @@ impl Want {
             Rule::Type(word) => got.is_some_and(|got| type_word(got) == *word),
             Rule::List(_) | Rule::Map(_) => false,
         })
+    }
+
+    /// Why one of its texts cannot be made.
+    fn unmakeable(&self, bench: &Bench<'_>) -> Option<String> {
+        match &self.rule {
+            Rule::Text(text) => text.value(bench).err(),
+            Rule::Contains(want) if matches!(want.rule, Rule::Is(_) | Rule::Text(_)) => want.text(bench).err(),
+            Rule::Contains(want) | Rule::Not(want) => want.unmakeable(bench),
+            Rule::List(wants) | Rule::OneOf(wants) => wants.iter().find_map(|want| want.unmakeable(bench)),
+            Rule::Map(wants) => wants.iter().find_map(|(_, want)| want.unmakeable(bench)),
+            _ => None,
+        }
     }
 
     fn is(&self, got: &Json, extent: Extent, bench: &Bench<'_>) -> bool {

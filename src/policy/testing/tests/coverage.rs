@@ -152,6 +152,42 @@ tests:
 }
 
 #[test]
+fn a_block_counts_by_its_composite_and_not_by_the_fragment_in_it() {
+    let yaml = r#"
+fragment: shared
+policy:
+  - respond: 204
+---
+service: one
+match: { path: /one }
+policy:
+  - if: request.query.a == "1"
+    then: [{ include: shared }]
+    else: [{ include: shared }]
+tests:
+  - { name: a, request: { path: "/one?a=1" }, expect: { status: 204 } }
+"#;
+    assert_eq!(coverage(yaml, None).1, ["no case enters `else` of `if`"]);
+}
+
+#[test]
+fn a_switch_without_a_default_has_to_deny_once() {
+    let yaml = r#"
+service: one
+match: { path: /one }
+policy:
+  - switch: request.query.a ?? ''
+    cases: { x: [{ respond: 204 }], y: [{ respond: 205 }] }
+tests:
+  - { name: x, request: { path: "/one?a=x" }, expect: { status: 204 } }
+  - { name: y, request: { path: "/one?a=y" }, expect: { status: 205 } }
+"#;
+    assert_eq!(coverage(yaml, None).1, ["no case is denied by `switch`"]);
+    let more = "  - { name: z, request: { path: /one }, expect: { status: 400 } }\n";
+    assert_eq!(coverage(&format!("{yaml}{more}"), None).1, [""; 0]);
+}
+
+#[test]
 fn a_trace_says_which_step_set_what_in_composites() {
     let yaml = r#"
 service: one

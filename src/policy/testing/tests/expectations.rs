@@ -185,3 +185,41 @@ tests:
 "#,
     );
 }
+
+#[test]
+fn a_composite_has_run_where_anything_in_it_has() {
+    let yaml = |word: &str| {
+        format!(
+            r#"
+service: one
+match: {{ path: /one }}
+policy:
+  - {{ name: choose, if: request.method == "GET", then: [{{ log: x }}], else: [{{ log: y }}] }}
+  - {{ name: both, all: [{{ log: x }}, {{ restrict_ip: [10.0.0.0/8], shadow: true, name: trial }}] }}
+  - {{ name: dark, raise: {{ status: 503, code: trial.down }}, shadow: true }}
+  - respond: 204
+tests:
+  - {{ name: n, request: {{}}, expect: {{ status: 204, steps: {{ {word} }} }} }}
+"#
+        )
+    };
+    for word in ["not_run: choose", "not_run: both", "would_deny: dark", "would_break: trial", "not_run: trial"] {
+        assert_eq!(fails(&yaml(word)).len(), 1, "{word}");
+    }
+    for word in ["would_break: dark", "would_deny: trial"] {
+        passes(&yaml(word));
+    }
+}
+
+#[test]
+fn what_cannot_be_made_is_not_simply_different() {
+    let yaml = r#"
+service: one
+match: { path: /one }
+policy:
+  - respond: { status: 200, text: a }
+tests:
+  - { name: n, request: {}, expect: { status: 200, text: { not: "${int(uuid())}" } } }
+"#;
+    assert_eq!(fails(yaml), [["text"]]);
+}

@@ -150,3 +150,54 @@ tests:
     let (mutation, survivors, _) = mutation(&format!("{yaml}{more}"));
     assert_eq!((mutation.tried, survivors), (3, Vec::<String>::new()));
 }
+
+const COMPOSITES: &str = r#"
+service: one
+match: { path: /one }
+policy:
+  - name: each
+    for_each: { in: "split(request.query.l ?? '', ',')", limit: 9 }
+    do:
+      - name: short
+        compare: { condition: "len(item) < 3", status: 422, code: one.long }
+  - name: trial
+    restrict_ip: [10.0.0.0/8]
+    shadow: true
+  - name: way
+    switch: request.query.a ?? 'x'
+    cases: { x: [{ set: { v: one } }], y: [{ set: { v: two } }] }
+    default: [{ set: { v: three } }]
+  - name: attempt
+    try: [{ name: sent, route: http://127.0.0.1:9000 }]
+    catch: [{ name: instead, respond: { status: 200, text: instead } }]
+  - respond: { text: "${v}" }
+tests:
+  given: { upstream: [{ answer: { status: 200 } }] }
+  cases:
+    - { name: x, request: { path: "/one?a=x", client: { ip: 10.0.0.1 } }, expect: { status: 200, text: one } }
+"#;
+
+#[test]
+fn composites_are_changed_from_inside() {
+    assert_eq!(
+        mutation(COMPOSITES).1,
+        [
+            "each removed",
+            "short removed",
+            "trial removed",
+            "trial unshadowed",
+            "way uncased",
+            "set removed",
+            "set removed",
+            "attempt removed",
+            "sent removed",
+            "instead removed",
+        ]
+    );
+    let more = r#"    - { name: y, request: { path: "/one?a=y", client: { ip: 10.0.0.1 } }, expect: { status: 200, text: two, steps: { passed: trial } } }
+    - { name: z, request: { path: "/one?a=z" }, expect: { status: 200, text: three, steps: { would_deny: trial } } }
+    - { name: long, request: { path: "/one?l=a,abc" }, given: { upstream: [] }, expect: { status: 422 } }
+    - { name: down, request: { path: "/one" }, given: { upstream: [{ answer: { fail: refused } }] }, expect: { status: 200, text: instead } }
+"#;
+    assert_eq!(mutation(&format!("{COMPOSITES}{more}")).1, [""; 0]);
+}
