@@ -24,6 +24,7 @@ use crate::policy::elsewhere::Access;
 use crate::policy::files::{self, Files, PolicyFile};
 use crate::policy::parallel::in_parts;
 use crate::policy::resources;
+use crate::policy::testing::Reached;
 use crate::source::{Diagnostics, FileId, Literal, Node, NodeValue, Sources, parse};
 
 /// Kinds of documents whose use is noted by name. Every service depends on all documents of any other kind.
@@ -94,6 +95,8 @@ struct Tested {
     shared: Option<[u8; 32]>,
     documents: Vec<Stamp>,
     names: [u8; 32],
+    /// Services that their requests came to: a case with `exchanges` may go through several.
+    reached: Vec<(Text, Option<Stamp>)>,
     /// They did run, and were not only read.
     ran: bool,
 }
@@ -212,23 +215,36 @@ impl Reuse {
         let documents = documents_of_tests(parsed);
         let names = names_of_resources(parsed);
         let has_passed = |name: &Text| {
-            let now = self.tested_now(name, parsed, &documents, names, true);
             let Some(known) = self.tested.get(name) else { return false };
+            let reached = self.stamped(known.reached.iter().map(|(name, _)| name));
+            let now = self.tested_now(name, parsed, &documents, names, reached);
             (known.ran || !run) && now.is_some_and(|now| now == Tested { ran: true, ..known.clone() })
         };
         let all = parsed.documents.services.keys().chain(parsed.documents.assertions.keys());
         all.filter(|name| !has_passed(name)).cloned().collect()
     }
 
-    /// Remembers that nothing was wrong with the tests of these services; `ran` that they did run.
-    pub fn passed<'n>(&mut self, parsed: &Parsed, services: impl Iterator<Item = &'n Text>, ran: bool) {
+    /// Remembers that nothing was wrong with the tests of these services; `ran` that they did run, and which services
+    /// they came to.
+    pub fn passed<'n>(
+        &mut self,
+        parsed: &Parsed,
+        services: impl Iterator<Item = &'n Text>,
+        ran: bool,
+        reached: &Reached,
+    ) {
         let documents = documents_of_tests(parsed);
         let names = names_of_resources(parsed);
         for name in services {
-            if let Some(tested) = self.tested_now(name, parsed, &documents, names, ran) {
-                self.tested.insert(name.clone(), tested);
+            let reached = self.stamped(reached.get(name).into_iter().flatten());
+            if let Some(tested) = self.tested_now(name, parsed, &documents, names, reached) {
+                self.tested.insert(name.clone(), Tested { ran, ..tested });
             }
         }
+    }
+
+    fn stamped<'n>(&self, names: impl Iterator<Item = &'n Text>) -> Vec<(Text, Option<Stamp>)> {
+        names.map(|name| (name.clone(), self.services.get(name).map(|entry| entry.stamp))).collect()
     }
 
     fn tested_now(
@@ -237,7 +253,7 @@ impl Reuse {
         parsed: &Parsed,
         documents: &HashMap<&str, Vec<Stamp>>,
         names: [u8; 32],
-        ran: bool,
+        reached: Vec<(Text, Option<Stamp>)>,
     ) -> Option<Tested> {
         let service = self.services.get(name).map(|entry| entry.stamp);
         if service.is_none() && parsed.documents.services.contains_key(name) {
@@ -245,7 +261,7 @@ impl Reuse {
         }
         let shared = parsed.documents.assertions.contains_key(name).then_some(self.shared);
         let documents = documents.get(&**name).cloned().unwrap_or_default();
-        Some(Tested { service, shared, documents, names, ran })
+        Some(Tested { service, shared, documents, names, reached, ran: true })
     }
 }
 

@@ -36,7 +36,7 @@ pub use self::coverage::{Coverage, FileCoverage, Touched, Untested};
 pub use self::judge::TraceLine;
 pub use self::mutate::{Mutation, Survivor, mutate};
 use self::report::CaseResult;
-pub use self::report::{Failure, Mismatch, Report, SuiteReport, render, render_brief, to_json};
+pub use self::report::{Failure, Mismatch, Reached, Report, SuiteReport, render, render_brief, to_json};
 use self::runner::Runner;
 use crate::engine::select::Select;
 use crate::engine::value::Text;
@@ -93,6 +93,7 @@ pub fn run(parsed: &Parsed, environment: &Environment, cases: &[Case], options: 
     }
     runner.touched.rehearsed = runner.rehearsed();
     report.touched = runner.touched;
+    report.reached = runner.reached;
     report.took = begun.elapsed();
     Ok(report)
 }

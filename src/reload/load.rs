@@ -12,7 +12,7 @@ use crate::engine::snapshot::Snapshot;
 use crate::policy::build::{Environment, Parsed, compile_again, parse_again};
 use crate::policy::files::Files;
 use crate::policy::reuse::Reuse;
-use crate::policy::testing::{self, Case, Options};
+use crate::policy::testing::{self, Case, Options, Reached};
 use crate::source::{Diagnostic, Diagnostics, Sources, render, to_json};
 
 /// A set of files that may serve.
@@ -97,13 +97,14 @@ pub fn load(
     let is_clean = said.is_empty();
     diags.append(said);
     diags.deduplicate();
+    let mut reached = Reached::new();
     if let (Tests::Run(budget), false) = (tests, diags.has_errors()) {
         let select = compiled.as_ref().map(|compiled| compiled.snapshot.select.clone());
         let options = Options { budget: Some(budget), select, ..Options::default() };
-        run_tests(&parsed, environment, &cases, &options, &mut diags);
+        reached = run_tests(&parsed, environment, &cases, &options, &mut diags);
     }
     if is_clean && !diags.has_errors() {
-        reuse.passed(&parsed, untested.iter(), tests != Tests::Skip);
+        reuse.passed(&parsed, untested.iter(), tests != Tests::Skip, &reached);
     }
     let Some(compiled) = compiled.filter(|_| !diags.has_errors()) else {
         return Err(Box::new(Refused::new(parsed.sources, diags)));
@@ -118,13 +119,20 @@ pub fn load(
     })
 }
 
-/// Each expectation that was not met is a mistake at its place, and so is a lack of time.
-fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], options: &Options, diags: &mut Diagnostics) {
+/// Each expectation that was not met is a mistake at its place, and so is a lack of time. Gives which services the tests
+/// have come to.
+fn run_tests(
+    parsed: &Parsed,
+    environment: &Environment,
+    cases: &[Case],
+    options: &Options,
+    diags: &mut Diagnostics,
+) -> Reached {
     let report = match testing::run(parsed, environment, cases, options) {
         Ok(report) => report,
         Err(error) => {
             diags.push(Diagnostic::error("test.not_run", None, format!("the policies' tests cannot run: {error}")));
-            return;
+            return Reached::new();
         }
     };
     for failure in &report.failed {
@@ -146,6 +154,7 @@ fn run_tests(parsed: &Parsed, environment: &Environment, cases: &[Case], options
         let help = "raise `tests: budget` in gateway.yaml, or make them fewer";
         diags.push(Diagnostic::error("test.not_run", None, message).with_help(help));
     }
+    report.reached
 }
 
 fn documents(parsed: &Parsed) -> Vec<Document> {

@@ -232,7 +232,11 @@ impl Loads {
     fn pass_all(&mut self) {
         let (_, parsed) = self.last.as_ref().unwrap();
         let all = self.reuse.untested(parsed, true);
-        self.reuse.passed(parsed, all.iter(), true);
+        let cases = testing::collect_for(parsed, |suite| all.contains(suite), &mut Diagnostics::new());
+        let environment = Environment { listeners: vec!["main".into(), "other".into()], ..Environment::default() };
+        let report = testing::run(parsed, &environment, &cases, &testing::Options::default()).unwrap();
+        assert!(report.is_good());
+        self.reuse.passed(parsed, all.iter(), true, &report.reached);
     }
 }
 
@@ -311,4 +315,20 @@ fn a_match_rule_that_changes_runs_the_tests_of_all_services_again() {
     loads.pass_all();
     loads.load(&[("a", WIDE), ("one", &ONE.replace("204", "205"))]);
     assert_eq!(loads.untested(), ["one"]);
+}
+
+#[test]
+fn tests_run_again_where_a_service_that_they_go_through_has_changed() {
+    let through = "service: a\nmatch: { path: /a }\npolicy:\n  - respond: 204\ntests:\n  - name: both\n    exchanges:\n      \
+                   - { request: { path: /one }, expect: { status: 204 } }\n      - { request: {}, expect: { status: 204 } }\n";
+    let one = "service: one\nmatch: { path: /one }\npolicy:\n  - respond: 204\n";
+    let other = one.replace("one", "other");
+    let mut loads = Loads::of(&[("a", through), ("one", one), ("other", &other)]);
+    loads.pass_all();
+    assert!(loads.untested().is_empty());
+    loads.load(&[("a", through), ("one", one), ("other", &other.replace("204", "205"))]);
+    assert_eq!(loads.untested(), ["other"]);
+    loads.pass_all();
+    loads.load(&[("a", through), ("one", &one.replace("204", "205")), ("other", &other.replace("204", "205"))]);
+    assert_eq!(loads.untested(), ["a", "one"]);
 }

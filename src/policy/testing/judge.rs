@@ -11,6 +11,7 @@ use crate::policy::testing::case::{Case, TestExchange};
 use crate::policy::testing::expect::{Single, StepWord, Upstream, WantCall};
 use crate::policy::testing::seen::{Seen, SentCall, field};
 use crate::policy::testing::text::Bench;
+use crate::policy::testing::transport::StandIns;
 use crate::policy::testing::want::{Extent, Miss, Want, shown};
 use crate::source::{Name, Span};
 
@@ -343,6 +344,25 @@ impl Judge<'_> {
         };
         self.seen.trace.iter().filter_map(line).collect()
     }
+}
+
+/// Stand-ins that were to be used and were not.
+pub(super) fn unused(case: &Case, stand_ins: &StandIns) -> Option<Problem> {
+    case.world.upstream.iter().zip(stand_ins.used()).find_map(|(stand_in, used)| {
+        let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        match stand_in.times {
+            Some(wanted) if used < wanted => Some(Problem::of_case(
+                stand_in.span,
+                &format!("used {}", times(wanted)),
+                format!("used {}", times(used)),
+            )),
+            None if used == 0 && stand_in.own => {
+                let got = "never used; where that is meant, write `times: 0`".to_owned();
+                Some(Problem::of_case(stand_in.span, "used at least once", got))
+            }
+            _ => None,
+        }
+    })
 }
 
 fn miss(span: Span, at: &str, expected: &str, got: String) -> Miss {

@@ -1,6 +1,6 @@
 //! What came of a run, for people and for programs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ pub struct Report {
     pub took: Duration,
     /// What became of the steps.
     pub touched: Touched,
+    pub reached: Reached,
 }
+
+/// For each suite the services that answered its requests, its own among them: what its tests depend on.
+pub type Reached = BTreeMap<Text, BTreeSet<Text>>;
 
 /// What came of one suite.
 #[derive(Clone, Debug, PartialEq)]

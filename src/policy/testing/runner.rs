@@ -33,7 +33,8 @@ use crate::policy::resources::Given;
 use crate::policy::testing::case::{Case, TestExchange, usual};
 use crate::policy::testing::client::TestClient;
 use crate::policy::testing::coverage::Touched;
-use crate::policy::testing::judge::{Judge, Problem};
+use crate::policy::testing::judge::{Judge, Problem, unused};
+use crate::policy::testing::report::Reached;
 use crate::policy::testing::request::Usual;
 use crate::policy::testing::seen::{Answered, Seen};
 use crate::policy::testing::text::Bench;
@@ -66,6 +67,8 @@ pub(super) struct Runner<'p> {
     rehearsals: Vec<(Key, Known<Arc<Snapshot>>)>,
     /// What became of the steps so far.
     pub touched: Touched,
+    /// Which services answered the cases of which suite.
+    pub reached: Reached,
     hashes: HashPool,
     wheel: Wheel,
     runtime: LocalRuntime,
@@ -115,6 +118,7 @@ impl<'p> Runner<'p> {
             sets: Vec::new(),
             rehearsals: Vec::new(),
             touched: Touched::default(),
+            reached: Reached::new(),
             hashes: HashPool::new(HASH_THREADS, HASH_QUEUE_MAX)?,
             wheel: Wheel::new(),
             runtime: Builder::new_current_thread().enable_time().build_local(Default::default())?,
@@ -305,6 +309,8 @@ impl<'p> Runner<'p> {
             return Some(Problem::of_case(exchange.span, "an exchange that ends", got).in_exchange(*index, of));
         };
         stage.services.extend(all.iter().filter_map(|seen| seen.service));
+        let reached = self.reached.entry(stage.case.suite.clone()).or_default();
+        reached.extend(all.iter().filter_map(|seen| seen.compiled().name.clone()));
         let counts = group.iter().any(|(_, exchange)| !exchange.expect.metrics.is_empty());
         let metrics = if counts { stage.worker.shared.metrics.render() } else { String::new() };
         let mut broken = stage.stand_ins.take_broken();
@@ -470,25 +476,6 @@ fn capture(stage: &Stage<'_>, exchange: &TestExchange, seen: &Seen) -> Result<Ve
         captured.push((name.clone(), value));
     }
     Ok(captured)
-}
-
-/// Stand-ins that were to be used and were not.
-fn unused(case: &Case, stand_ins: &StandIns) -> Option<Problem> {
-    case.world.upstream.iter().zip(stand_ins.used()).find_map(|(stand_in, used)| {
-        let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        match stand_in.times {
-            Some(wanted) if used < wanted => Some(Problem::of_case(
-                stand_in.span,
-                &format!("used {}", times(wanted)),
-                format!("used {}", times(used)),
-            )),
-            None if used == 0 && stand_in.own => {
-                let got = "never used; where that is meant, write `times: 0`".to_owned();
-                Some(Problem::of_case(stand_in.span, "used at least once", got))
-            }
-            _ => None,
-        }
-    })
 }
 
 /// What keeps a set from loading, in lines.
