@@ -3,6 +3,9 @@
 //! A streamed body counts its bytes, its silences and its rate while it is read, and remembers what
 //! ended it: the one who forwards it learns from [`Ending`] whether the sender was at fault.
 
+mod trailers;
+
+use std::any::Any;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +15,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+
+pub use trailers::Trailers;
 
 use crate::clock::wheel::{Timer, Wheel};
 use crate::coding::{Chain, Coder, Pull, Refused, code};
@@ -104,6 +109,9 @@ pub struct Inbound {
     read_before: Option<Bytes>,
     /// Turns what arrives into something else; limits are of what arrives.
     coder: Option<Box<dyn Coder>>,
+    trailers: Trailers,
+    /// When it has to be over, and what is held until then.
+    until: Option<(Timer, Rc<dyn Any>)>,
 }
 
 impl Inbound {
@@ -111,7 +119,18 @@ impl Inbound {
     pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
         let (timer, ending) = (wheel.timer(), Ending::default());
         let (read_before, coder) = (None, None);
-        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before, coder }
+        let (trailers, until) = (Trailers::Dropped, None);
+        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before, coder, trailers, until }
+    }
+
+    /// Lets these trailers pass.
+    pub fn with_trailers(self, trailers: Trailers) -> Inbound {
+        Inbound { trailers, ..self }
+    }
+
+    /// Ends it as too slow when the timer expires. `held` is dropped with it.
+    pub fn until(self, timer: Timer, held: Rc<dyn Any>) -> Inbound {
+        Inbound { until: Some((timer, held)), ..self }
     }
 
     /// How it ends, readable after it was given away.
@@ -186,8 +205,16 @@ impl HttpBody for Inbound {
                 },
                 Poll::Ready(Some(Err(error))) => return this.fail(BodyFault::Broken(error.to_string())),
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are dropped: they could smuggle fields past the policy (RFC 9110 §6.5).
-                    let Ok(data) = frame.into_data() else { continue };
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(other) => match other.into_trailers() {
+                            Ok(trailers) if this.coder.is_none() => match this.trailers.pick(trailers) {
+                                Some(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                                None => continue,
+                            },
+                            Ok(_) | Err(_) => continue,
+                        },
+                    };
                     this.armed = false;
                     let read = this.ending.bytes() + data.len() as u64;
                     this.ending.0.bytes.set(read);
@@ -205,7 +232,8 @@ impl HttpBody for Inbound {
                         this.started.get_or_insert_with(std::time::Instant::now);
                         this.timer.set(this.limits.idle);
                     }
-                    if this.timer.poll_expired(cx).is_ready() || this.too_slow() {
+                    let is_over = this.until.as_ref().is_some_and(|(timer, _)| timer.poll_expired(cx).is_ready());
+                    if is_over || this.timer.poll_expired(cx).is_ready() || this.too_slow() {
                         return this.fail(BodyFault::Timeout);
                     }
                     return Poll::Pending;
@@ -400,8 +428,8 @@ impl HttpBody for Outgoing {
                 if let Some(hold) = &mut this.hold {
                     hold.sent(bytes);
                 }
-                // hyper asks no further once the declared length was handed over.
-                if this.is_end_stream() {
+                // hyper asks no further once the declared length was handed over, or trailers.
+                if this.is_end_stream() || frame.is_trailers() {
                     this.finished();
                 }
             }

@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use crate::audit::metrics::{Outcome, ServiceMetrics};
 use crate::audit::record::Record;
 use crate::audit::sink::Sink;
-use crate::body::{Body, BodyLimits, Inbound, Outgoing};
+use crate::body::{Body, BodyLimits, Inbound, Outgoing, Trailers};
 use crate::engine::exchange::Client;
 use crate::engine::random::Random;
 use crate::engine::serve::serve;
@@ -79,7 +79,10 @@ impl Handler for Gateway {
         let (parts, incoming) = request.into_parts();
         let body = match incoming.is_end_stream() {
             true => Body::Empty,
-            false => Body::Stream(Box::new(Inbound::new(incoming, self.limits, &self.worker.wheel))),
+            false => {
+                let inbound = Inbound::new(incoming, self.limits, &self.worker.wheel);
+                Body::Stream(Box::new(inbound.with_trailers(Trailers::OfRequest)))
+            }
         };
         let checked = check_head(&parts, &self.worker.shared.limits).and_then(|()| check_server_name(&parts, &peer));
         serve(self.worker.clone(), Gateway::client(&peer), parts, body, checked.err())

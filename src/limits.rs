@@ -40,6 +40,12 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// Requests in flight in the whole process (above: `503 gateway.busy`).
     pub in_flight: usize,
+    /// Requests that one HTTP/2 connection may have open at a time.
+    pub h2_streams: usize,
+    /// Bytes of one HTTP/2 request that may be on their way before somebody has read them.
+    pub h2_window: usize,
+    /// The same for all requests of a connection together.
+    pub h2_connection_window: usize,
     /// Nesting of a JSON text (`json.too_deep`).
     pub json_depth: usize,
     /// Operations of one run of a script or interpreted expression (`500 script.limit`).
@@ -76,6 +82,9 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_client: 256,
             in_flight: 4096,
+            h2_streams: 100,
+            h2_window: 64 * 1024,
+            h2_connection_window: 1024 * 1024,
             json_depth: 64,
             script_operations: SCRIPT_OPERATIONS,
             script_time: SCRIPT_TIME,

@@ -1,18 +1,21 @@
-//! The room that clients enter: listeners, connections, HTTP/1.1 (RFC 9112), and leaving in order.
+//! The room that clients enter: listeners, connections, HTTP/1.1 (RFC 9112), HTTP/2 (RFC 9113), and leaving in order.
 //!
 //! It accepts connections, in clear or over TLS, and hands each request to a [`Handler`]. It knows nothing of
-//! policies, and does not speak HTTP/2.
+//! policies. HTTP/2 is agreed on in the TLS handshake, or begun by a client that knows of it; the upgrade from
+//! HTTP/1.1 to it is not done.
 //!
 //! One thread, one runtime and one set of listening sockets per worker; the kernel spreads connections
 //! over the sockets (`SO_REUSEPORT`). What hyper lets through is refused in two places: on the bytes by
-//! `gate.rs`, on the parsed head by [`check_head`].
+//! `gate.rs` and `frames.rs`, on the parsed head by [`check_head`].
 
 mod client_ip;
 mod connection;
 mod exchange;
+mod frames;
 mod gate;
 mod handshake;
 mod head;
+mod http2;
 mod refusal;
 mod shared;
 mod socket;

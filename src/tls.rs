@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 
-pub use calling::{Calling, CallingSettings};
+pub use calling::{Calling, CallingSettings, Offer};
 pub use client::ClientCertificate;
 pub use dn::Dn;
 pub use listening::{Listening, Look};

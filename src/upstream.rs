@@ -1,5 +1,5 @@
-//! One call to an upstream over HTTP/1.1, in clear or over TLS: connection pools, balance, retries, timeouts (RFC 9110 §7.6,
-//! RFC 9112 §9).
+//! One call to an upstream over HTTP/1.1 or HTTP/2, in clear or over TLS: connection pools, balance, retries, timeouts
+//! (RFC 9110 §7.6, RFC 9112 §9, RFC 9113).
 //!
 //! It knows nothing of policies and exchanges: a [`Call`] says what to send and where, an [`Answer`]
 //! or a [`SendError`] says what came of it. Redirects are never followed, upgrades never asked for.
@@ -16,6 +16,7 @@ mod send;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod trunk;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ pub use address::Addresses;
 pub use balance::{Balance, Eject, Target, Upstream};
 pub use budget::RetryBudget;
 pub use fields::remove_hop_by_hop;
-pub use origin::{Host, Origin};
+pub use origin::{Host, Http2, Origin};
 pub use pool::Pool;
 
 use crate::body::{Body, BodyFault, BodyLimits};

@@ -59,15 +59,15 @@ pub(super) struct LimitsDoc {
     /// Nesting of a JSON text.
     #[serde(default)]
     json_depth: Option<Spanned<u64>>,
-    /// Comes with HTTP/2.
+    /// Requests that one HTTP/2 connection may have open at a time.
     #[serde(default)]
-    h2_streams: Option<Node>,
-    /// Comes with HTTP/2.
+    h2_streams: Option<Spanned<u64>>,
+    /// Bytes of one HTTP/2 request that may be on their way before they are read.
     #[serde(default)]
-    h2_window: Option<Node>,
-    /// Comes with HTTP/2.
+    h2_window: Option<Size>,
+    /// The same for all requests of a connection together.
     #[serde(default)]
-    h2_connection_window: Option<Node>,
+    h2_connection_window: Option<Size>,
     /// Comes with `decompress`.
     #[serde(default)]
     inflate: Option<Node>,
@@ -85,13 +85,7 @@ pub(super) struct LimitsDoc {
 impl LimitsDoc {
     /// The limits with what the file says; what makes no sense is reported.
     pub(super) fn over(self, defaults: Limits, diags: &mut Diagnostics) -> Limits {
-        for (name, node) in [
-            ("limits.h2_streams", &self.h2_streams),
-            ("limits.h2_window", &self.h2_window),
-            ("limits.h2_connection_window", &self.h2_connection_window),
-            ("limits.inflate", &self.inflate),
-            ("limits.inflate_ratio", &self.inflate_ratio),
-        ] {
+        for (name, node) in [("limits.inflate", &self.inflate), ("limits.inflate_ratio", &self.inflate_ratio)] {
             if let Some(node) = node {
                 not_supported(name, node.span(), diags);
             }
@@ -113,6 +107,9 @@ impl LimitsDoc {
             connections: take.count(self.connections, defaults.connections),
             connections_per_client: take.count(self.connections_per_client, defaults.connections_per_client),
             in_flight: take.count(self.in_flight, defaults.in_flight),
+            h2_streams: take.count(self.h2_streams, defaults.h2_streams),
+            h2_window: take.size(self.h2_window, defaults.h2_window),
+            h2_connection_window: take.size(self.h2_connection_window, defaults.h2_connection_window),
             json_depth: take.count(self.json_depth, defaults.json_depth),
             script_operations: take.number(self.script_operations, defaults.script_operations),
             script_time: take.time(self.script_time, defaults.script_time),

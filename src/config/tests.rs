@@ -103,7 +103,7 @@ fn what_is_not_served_is_refused_and_not_ignored() {
         "admin: { address: 127.0.0.1:1, token: t }",
         "admin: { address: 127.0.0.1:1, tls: { certificate: c, key: k } }",
         "audit: { store: true }",
-        "limits: { h2_streams: 5 }",
+        "limits: { inflate: 5MiB }",
     ] {
         assert_eq!(codes(text), ["config.not_supported"], "{text}");
     }

@@ -259,7 +259,26 @@ pub(super) const PAGES: &[Page] = &[
         "The method is none that is taken here.",
         "CONNECT and TRACE are refused; methods are written in capitals.",
     ),
-    fault(505, "request.version", "A version of HTTP that is not spoken here.", "The client has to speak HTTP/1.1."),
+    fault(
+        505,
+        "request.version",
+        "A version of HTTP that is not spoken here.",
+        "The client has to speak HTTP/1.1, or HTTP/2 from the beginning of its connection.",
+    ),
+    fault(
+        0,
+        "request.http2",
+        "A client broke the rules of HTTP/2 and its connection was closed with GOAWAY.",
+        "Read the record's `detail`, then look at the client.",
+    ),
+    fault(
+        0,
+        "request.http2_flood",
+        "A client sent many HTTP/2 frames that make work and carry nothing, and its connection was closed.",
+        "Nothing, where it is an attack (CVE-2019-9512, CVE-2023-44487). A client that is meant well sends fewer pings \
+         or window updates, or takes back fewer of its requests: 2000 such frames and 200 resets in ten seconds are \
+         taken.",
+    ),
     fault(408, "request.head_timeout", "The request's head came too slowly.", "See `limits: head_time`."),
     fault(
         421,

@@ -1,4 +1,4 @@
-//! One client connection from accept to close: hyper, one timer, and what is said when hyper cannot.
+//! One client connection from accept to close: HTTP/1 by hyper, one timer, and what is said when hyper cannot.
 //!
 //! The timer hangs on the worker's wheel and covers the waits that belong to the connection: for a head,
 //! between requests, for a client that does not read. Bodies have timers of their own (`body.rs`), and a
@@ -21,9 +21,10 @@ use tokio::net::TcpStream;
 use super::exchange::Client;
 use super::gate::Gate;
 use super::handshake::shake_hands;
+use super::http2;
 use super::refusal::Refusal;
 use super::socket::{Noted, Socket};
-use super::stream::{ConnState, GatedStream};
+use super::stream::{ConnState, GatedStream, Opening};
 use super::worker::{Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
 use crate::clock::wheel::Timer;
@@ -58,15 +59,19 @@ pub(super) enum Wait {
     Head(u64),
     /// The next request.
     Idle(u64),
+    /// The end of a connection whose client was told that nothing more is taken.
+    Leaving,
     /// The client, to read; by bytes written so far.
     Write(u64),
     /// The handler or a body.
     Busy,
 }
 
-enum End {
+pub(super) enum End {
     /// hyper has ended it.
     Http(hyper::Result<()>),
+    /// It begins like HTTP/2.
+    Preface,
     /// The gate refused a head and nothing else is owed.
     Refused(Refusal),
     TimedOut(Wait),
@@ -106,6 +111,7 @@ fn allowed(wait: Wait, stage: Stage, limits: &Limits) -> Option<Duration> {
         Wait::Head(_) => Some(limits.head_time),
         Wait::Idle(_) if serving => Some(limits.keep_alive),
         Wait::Idle(_) => Some(limits.keep_alive.min(DRAIN_IDLE)),
+        Wait::Leaving => Some(LINGER_TIME),
         Wait::Write(_) => Some(limits.body_idle),
         Wait::Busy => None,
     }
@@ -171,14 +177,20 @@ pub(super) async fn serve<H: Handler>(
             Err(refusal) => return refusal.into_iter().for_each(|refusal| handler.refused(&peer, refusal)),
         },
     };
-    let client = Client { handler, worker, listener, peer: Rc::new(peer), state };
-    speak(socket, Rc::new(client), watch).await;
+    // Over TLS the handshake has said what is spoken, in clear the first bytes say it.
+    let agreed = peer.tls.clone();
+    let client = Rc::new(Client { handler, worker, listener, peer: Rc::new(peer), state });
+    match agreed {
+        Some(tls) if tls.alpn.as_deref() == Some("h2") => http2::speak(socket, Vec::new(), client, watch).await,
+        Some(_) => speak(socket, Opening::Known, client, watch).await,
+        None => speak(socket, Opening::Read(Vec::new()), client, watch).await,
+    }
 }
 
-/// Speaks HTTP/1 over a socket to its end.
-async fn speak<H: Handler>(socket: Socket, client: Rc<Client<H>>, mut watch: Watch) {
+/// Speaks HTTP/1 over a socket to its end, unless its first bytes are those of HTTP/2.
+async fn speak<H: Handler>(socket: Socket, opening: Opening, client: Rc<Client<H>>, mut watch: Watch) {
     let worker = &client.worker;
-    let io = TokioIo::new(GatedStream::new(socket, client.state.clone()));
+    let io = TokioIo::new(GatedStream::new(socket, client.state.clone(), opening));
     let service = {
         let client = client.clone();
         service_fn(move |request| client.clone().answer(request))
@@ -198,6 +210,9 @@ async fn speak<H: Handler>(socket: Socket, client: Rc<Client<H>>, mut watch: Wat
         if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(End::Http(outcome));
         }
+        if state.prefaced.get() {
+            return Poll::Ready(End::Preface);
+        }
         if let Some(refusal) = state.refusal() {
             return Poll::Ready(End::Refused(refusal));
         }
@@ -210,7 +225,10 @@ async fn speak<H: Handler>(socket: Socket, client: Rc<Client<H>>, mut watch: Wat
     .await;
     let busy = client.state.wait() == Wait::Busy || client.state.blocked.get();
     let unread = !matches!(client.state.wait(), Wait::First | Wait::Idle(_)) || client.state.gate.borrow().is_in_body();
-    let mut socket = http.into_parts().io.into_inner().into_inner();
+    let (mut socket, read) = http.into_parts().io.into_inner().into_inner();
+    if matches!(end, End::Preface) {
+        return http2::speak(socket, read, client, watch).await;
+    }
     match told(&end, worker, busy) {
         Some(refusal) => {
             client.handler.refused(&client.peer, refusal.clone());
@@ -227,12 +245,12 @@ async fn speak<H: Handler>(socket: Socket, client: Rc<Client<H>>, mut watch: Wat
 }
 
 /// What the end of a connection is recorded as, if it was no ordinary one.
-fn told(end: &End, worker: &Worker, busy: bool) -> Option<Refusal> {
+pub(super) fn told(end: &End, worker: &Worker, busy: bool) -> Option<Refusal> {
     match end {
         End::Refused(refusal) => Some(refusal.clone()),
         End::Http(Err(error)) if error.is_parse() => Some(malformed(error)),
         // Other errors ended a request: its own record says so.
-        End::Http(_) => None,
+        End::Http(_) | End::Preface => None,
         End::TimedOut(Wait::Head(_)) => Some(HEAD_TIME),
         // A drain closes silent connections on purpose.
         End::TimedOut(Wait::First) if worker.stage.get() == Stage::Serving => Some(SILENT),

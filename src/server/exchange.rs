@@ -21,7 +21,7 @@ use super::worker::Worker;
 use super::{Handler, ListenerConfig, Peer};
 use crate::body::{BodyFault, Outgoing};
 
-const IN_FLIGHT: Refusal = Refusal::busy("too many requests in flight");
+pub(super) const IN_FLIGHT: Refusal = Refusal::busy("too many requests in flight");
 const PANICKED: Refusal =
     Refusal::new("gateway.panic", StatusCode::INTERNAL_SERVER_ERROR, "the handler of a request panicked");
 
@@ -66,7 +66,7 @@ impl<H: Handler> Client<H> {
         Ok(self.sent(response, Some(permit)))
     }
 
-    async fn handle(&self, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Outgoing> {
+    pub(super) async fn handle(&self, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Outgoing> {
         let (handler, seen_as) = (self.handler.clone(), peer.clone());
         // In a block of its own, so that a panic before the first wait is caught as well.
         let mut handling = std::pin::pin!(async { handler.handle(peer, request).await });
@@ -85,7 +85,7 @@ impl<H: Handler> Client<H> {
         })
     }
 
-    fn peer_of(&self, request: &Request<Incoming>) -> Rc<Peer> {
+    pub(super) fn peer_of(&self, request: &Request<Incoming>) -> Rc<Peer> {
         let trusted = &self.listener.trusted_proxies;
         if trusted.is_empty() {
             return self.peer.clone();
@@ -104,7 +104,9 @@ impl HttpBody for Sent {
     type Error = BodyFault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let frame = std::task::ready!(Pin::new(&mut self.get_mut().body).poll_frame(cx));
+        // HTTP/1.1 would want trailers named in the head, and nobody knows them then.
+        Poll::Ready(frame.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -150,7 +150,7 @@ fn check_host(parts: &Parts) -> Result<(), Box<Fault>> {
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
         (None, _) if parts.version == Version::HTTP_10 => return Ok(()),
-        (None, _) => return bad("a request in HTTP/1.1 must have a Host field"),
+        (None, _) => return bad("a request must have a Host field"),
         (Some(_), Some(_)) => return bad("a request must have one Host field, this one has several"),
     };
     let Some(host) = host.to_str().ok().and_then(split_host) else {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::PREFACE;
 use super::gate::Gate;
 use super::socket::Socket;
 
@@ -29,6 +30,8 @@ pub(super) struct ConnState {
     pub(super) blocked: Cell<bool>,
     /// The next answer is the last one.
     pub(super) closing: Cell<bool>,
+    /// The client begins with the preface of HTTP/2.
+    pub(super) prefaced: Cell<bool>,
 }
 
 impl ConnState {
@@ -41,24 +44,66 @@ impl ConnState {
             written: Cell::new(0),
             blocked: Cell::new(false),
             closing: Cell::new(false),
+            prefaced: Cell::new(false),
         }
     }
+}
+
+/// What a connection begins with.
+pub(super) enum Opening {
+    /// Nobody knows yet: these bytes may become the preface of HTTP/2, or are it.
+    Read(Vec<u8>),
+    /// HTTP/1.
+    Known,
 }
 
 /// A client's socket behind the gate.
 pub(super) struct GatedStream {
     socket: Socket,
     state: Rc<ConnState>,
+    opening: Opening,
 }
 
 impl GatedStream {
-    pub(super) fn new(socket: Socket, state: Rc<ConnState>) -> GatedStream {
-        GatedStream { socket, state }
+    pub(super) fn new(socket: Socket, state: Rc<ConnState>, opening: Opening) -> GatedStream {
+        GatedStream { socket, state, opening }
     }
 
-    /// The bare socket, for what is said after hyper has ended.
-    pub(super) fn into_inner(self) -> Socket {
-        self.socket
+    /// The bare socket, for what is said after hyper has ended, and what was read of it that hyper has not seen.
+    pub(super) fn into_inner(self) -> (Socket, Vec<u8>) {
+        match self.opening {
+            Opening::Read(read) => (self.socket, read),
+            Opening::Known => (self.socket, Vec::new()),
+        }
+    }
+
+    /// Reads until the first bytes tell HTTP/1 from HTTP/2; those of HTTP/1 go on in `buf`.
+    fn poll_opening(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Opening::Read(read) = &mut self.opening else { return Poll::Ready(Ok(())) };
+            if self.state.prefaced.get() {
+                return Poll::Pending; // the connection's own task takes over
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+            let fresh = buf.filled().get(before..).unwrap_or_default();
+            let is_end = fresh.is_empty();
+            if read.is_empty() && fresh.first() != PREFACE.first() {
+                self.opening = Opening::Known;
+                return Poll::Ready(Ok(()));
+            }
+            read.extend_from_slice(fresh);
+            buf.set_filled(before);
+            if read.starts_with(PREFACE) {
+                self.state.prefaced.set(true);
+                return Poll::Pending;
+            }
+            // Less than the preface was held before, so that it and what came now have room.
+            if is_end || !PREFACE.starts_with(read) {
+                buf.put_slice(read);
+                self.opening = Opening::Known;
+            }
+        }
     }
 }
 
@@ -81,7 +126,14 @@ impl AsyncRead for GatedStream {
             return refused(&gate);
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        match this.opening {
+            Opening::Known => ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?,
+            Opening::Read(_) => {
+                drop(gate);
+                ready!(this.poll_opening(cx, buf))?;
+                gate = this.state.gate.borrow_mut();
+            }
+        }
         let fresh = buf.filled().get(before..).unwrap_or_default();
         let passed = gate.read(fresh);
         if passed < fresh.len() {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod framing;
+mod http2;
 mod load;
 mod tls;
 

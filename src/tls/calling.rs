@@ -13,8 +13,26 @@ use sha2::{Digest, Sha256};
 use super::material::MinVersion;
 use super::provider;
 
-/// The protocols that are spoken over TLS with upstreams.
-const ALPN: [&[u8]; 1] = [b"http/1.1"];
+/// The protocols that are offered to an upstream (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/2, else HTTP/1.1.
+    Both,
+    Http2,
+    Http1,
+}
+
+impl Offer {
+    const ALL: [Offer; 3] = [Offer::Both, Offer::Http2, Offer::Http1];
+
+    fn names(self) -> Vec<Vec<u8>> {
+        match self {
+            Offer::Both => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Offer::Http2 => vec![b"h2".to_vec()],
+            Offer::Http1 => vec![b"http/1.1".to_vec()],
+        }
+    }
+}
 
 /// What a call says of its TLS; left out, the authorities of the public web are trusted.
 #[derive(Default)]
@@ -30,7 +48,8 @@ pub struct CallingSettings {
 
 /// TLS of calls to an upstream.
 pub struct Calling {
-    config: Arc<ClientConfig>,
+    /// By what is offered.
+    configs: [Arc<ClientConfig>; 3],
     server_name: Option<ServerName<'static>>,
     identity: [u8; 32],
 }
@@ -62,19 +81,28 @@ impl Calling {
         let versions = settings.min.unwrap_or(MinVersion::Tls12).versions();
         let builder = builder.with_protocol_versions(versions).map_err(|error| error.to_string())?;
         let builder = builder.with_root_certificates(roots);
-        let mut config = match settings.own {
+        let config = match settings.own {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => builder
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| format!("the gateway's own certificate cannot be used: {error}"))?,
         };
-        config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
-        Ok(Calling { config: Arc::new(config), server_name, identity })
+        let configs = Offer::ALL.map(|offer| {
+            let mut config = config.clone();
+            config.alpn_protocols = offer.names();
+            Arc::new(config)
+        });
+        Ok(Calling { configs, server_name, identity })
     }
 
-    /// What a handshake is made with.
-    pub fn config(&self) -> Arc<ClientConfig> {
-        self.config.clone()
+    /// What a handshake is made with that offers this.
+    pub fn config(&self, offer: Offer) -> Arc<ClientConfig> {
+        let [both, http2, http1] = &self.configs;
+        match offer {
+            Offer::Both => both.clone(),
+            Offer::Http2 => http2.clone(),
+            Offer::Http1 => http1.clone(),
+        }
     }
 
     /// The name that the certificate of `host` has to have.

@@ -15,7 +15,7 @@ use super::provider;
 use super::resolver::{ByName, leaf_facts};
 
 /// The protocols that a listener speaks over TLS, the preferred one first (RFC 7301).
-const ALPN: [&[u8]; 1] = [b"http/1.1"];
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The oldest version of TLS that is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

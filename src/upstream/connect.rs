@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::SendError;
 use super::address::Addresses;
-use super::origin::{Host, Origin};
+use super::origin::{Host, Http2, Origin};
 use crate::clock::wheel::{Timer, Wheel};
 use crate::tls::Wire;
 
@@ -74,10 +74,23 @@ pub(super) async fn secure(origin: &Origin, stream: TcpStream, deadline: &Timer)
     let Some(tls) = &origin.tls else { return Ok(Wire::Clear(stream)) };
     let failed = |why: &dyn std::fmt::Display| SendError::Tls(format!("{origin}: {why}"));
     let name = tls.server_name(&origin.host.to_string()).map_err(|why| failed(&why))?;
-    match within(deadline, TlsConnector::from(tls.config()).connect(name, stream)).await {
+    match within(deadline, TlsConnector::from(tls.config(origin.http2.offer())).connect(name, stream)).await {
         None => Err(SendError::TimeoutConnect),
         Some(Err(error)) => Err(failed(&error)),
         Some(Ok(stream)) => Ok(Wire::Tls(Box::new(stream.into()))),
+    }
+}
+
+/// Whether HTTP/2 is what is spoken over a connection that has just been made.
+pub(super) fn speaks_http2(origin: &Origin, wire: &Wire<TcpStream>) -> Result<bool, SendError> {
+    let is_agreed = match wire {
+        Wire::Clear(_) => return Ok(origin.http2 == Http2::Always),
+        Wire::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+    };
+    match origin.http2 {
+        Http2::Always if !is_agreed => Err(SendError::Tls(format!("{origin}: it does not speak HTTP/2"))),
+        Http2::Never => Ok(false),
+        Http2::Always | Http2::Auto => Ok(is_agreed),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) enum Expired {
 
 /// One connection, shared by its task, its lane while idle, and the call that uses it.
 pub(super) struct Line {
-    sender: RefCell<Option<SendRequest<RequestBody>>>,
+    sender: RefCell<Option<SendRequest<RequestBody<Line>>>>,
     stage: Cell<Stage>,
     lane: Rc<Lane>,
     pub(super) peer: IpAddr,
@@ -184,8 +184,24 @@ impl Line {
         }
         Poll::Pending
     }
+}
 
-    /// The request body moved on: from now the upstream is being waited for, or the client.
+/// What a request body tells of its way out.
+pub(super) trait Carries {
+    /// Whether trailers go with it.
+    const TRAILERS: bool;
+
+    /// It moved on: from now the upstream is being waited for, or the client.
+    fn body_moved(&self, waits_for_client: bool);
+    /// Its last byte is on the way.
+    fn body_sent(&self);
+    fn body_failed(&self, fault: &BodyFault);
+}
+
+impl Carries for Line {
+    // HTTP/1.1 would want them named in the head.
+    const TRAILERS: bool = false;
+
     fn body_moved(&self, waits_for_client: bool) {
         if self.stage.get() != Stage::Asked {
             return;
@@ -196,6 +212,13 @@ impl Line {
             self.phase.set(self.first_byte.get());
         }
     }
+
+    fn body_sent(&self) {
+        self.body_sent.set(true);
+    }
+
+    // hyper hands it on as the cause of its own error.
+    fn body_failed(&self, _: &BodyFault) {}
 }
 
 /// No answer came.
@@ -203,10 +226,11 @@ pub(super) enum Unanswered {
     /// Not one byte of the request was sent: here it is again.
     Unsent(Box<Request<Body>>),
     Broken(hyper::Error),
+    Late(Expired),
 }
 
-impl From<TrySendError<Request<RequestBody>>> for Unanswered {
-    fn from(mut refused: TrySendError<Request<RequestBody>>) -> Unanswered {
+impl<L> From<TrySendError<Request<RequestBody<L>>>> for Unanswered {
+    fn from(mut refused: TrySendError<Request<RequestBody<L>>>) -> Unanswered {
         match refused.take_message() {
             Some(request) => Unanswered::Unsent(Box::new(request.map(|body| body.body))),
             None => Unanswered::Broken(refused.into_error()),
@@ -216,7 +240,7 @@ impl From<TrySendError<Request<RequestBody>>> for Unanswered {
 
 /// The task of one connection.
 struct Driver {
-    connection: Connection<TokioIo<Socket>, RequestBody>,
+    connection: Connection<TokioIo<Socket>, RequestBody<Line>>,
     line: Rc<Line>,
     _place: Place,
 }
@@ -248,12 +272,12 @@ impl Drop for Driver {
 }
 
 /// A request body on its way out, which tells its connection how far it came.
-pub(super) struct RequestBody {
-    body: Body,
-    line: Rc<Line>,
+pub(super) struct RequestBody<L> {
+    pub(super) body: Body,
+    pub(super) line: Rc<L>,
 }
 
-impl HttpBody for RequestBody {
+impl<L: Carries> HttpBody for RequestBody<L> {
     type Data = Bytes;
     type Error = BodyFault;
 
@@ -267,8 +291,15 @@ impl HttpBody for RequestBody {
             Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
         };
         this.line.body_moved(frame.is_pending());
-        if matches!(frame, Poll::Ready(None)) || this.is_end_stream() {
-            this.line.body_sent.set(true);
+        match &frame {
+            Poll::Ready(None) => this.line.body_sent(),
+            Poll::Ready(Some(Err(fault))) => this.line.body_failed(fault),
+            Poll::Ready(Some(Ok(frame))) if !L::TRAILERS && frame.is_trailers() => {
+                this.line.body_sent();
+                return Poll::Ready(None);
+            }
+            _ if this.is_end_stream() => this.line.body_sent(),
+            _ => {}
         }
         frame
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::tls::Calling;
+use crate::tls::{Calling, Offer};
 
 /// Longest DNS name (RFC 1035 §2.3.4), in bytes.
 const NAME_BYTES: usize = 253;
@@ -26,12 +26,35 @@ pub enum Host {
     Name(Box<str>),
 }
 
-/// Scheme, host and port, and the TLS they are spoken to with. Equal origins share connections.
+/// Whether HTTP/2 is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Http2 {
+    /// Over TLS where the upstream wants it, else never.
+    #[default]
+    Auto,
+    /// In clear too, where the upstream has to know of it (RFC 9113 §3.3).
+    Always,
+    Never,
+}
+
+impl Http2 {
+    /// What is offered in a handshake.
+    pub(super) fn offer(self) -> Offer {
+        match self {
+            Http2::Auto => Offer::Both,
+            Http2::Always => Offer::Http2,
+            Http2::Never => Offer::Http1,
+        }
+    }
+}
+
+/// Scheme, host and port, the TLS and the HTTP they are spoken to with. Equal origins share connections.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub https: bool,
     /// What `https` is spoken with.
     pub tls: Option<Arc<Calling>>,
+    pub http2: Http2,
     pub host: Host,
     pub port: u16,
     /// As it stands in a Host field: without the scheme's default port.
@@ -66,13 +89,18 @@ impl Origin {
         let text = Arc::from(format!("{scheme}://{authority}"));
         let authority = HeaderValue::try_from(authority).map_err(|_| expected())?;
         let tls = if https { Some(Calling::usual()?) } else { None };
-        Ok(Origin { https, tls, host, port, authority, text })
+        Ok(Origin { https, tls, http2: Http2::default(), host, port, authority, text })
     }
 
     /// The same over this TLS; one in clear stays in clear.
     pub fn over(mut self, tls: Arc<Calling>) -> Origin {
         self.tls = self.tls.map(|_| tls);
         self
+    }
+
+    /// The same over this HTTP.
+    pub fn speaking(self, http2: Http2) -> Origin {
+        Origin { http2, ..self }
     }
 
     /// The value of a Host field that names this origin.
@@ -151,7 +179,7 @@ impl fmt::Display for Origin {
 
 impl PartialEq for Origin {
     fn eq(&self, other: &Origin) -> bool {
-        self.port == other.port && self.tls == other.tls && self.host == other.host
+        self.port == other.port && self.http2 == other.http2 && self.tls == other.tls && self.host == other.host
     }
 }
 
@@ -160,6 +188,7 @@ impl Eq for Origin {}
 impl Hash for Origin {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.tls.as_ref().map(|tls| tls.identity()).hash(state);
+        self.http2.hash(state);
         self.host.hash(state);
         self.port.hash(state);
     }

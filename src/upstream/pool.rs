@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 
 use super::address::Addresses;
 use super::budget::RetryBudget;
-use super::connect::{connect, secure, within};
+use super::connect::{connect, secure, speaks_http2, within};
 use super::line::Line;
-use super::origin::Origin;
+use super::origin::{Http2, Origin};
+use super::trunk::{Stream, Trunk};
 use super::{PoolLimits, SendError};
 use crate::clock::Clock;
 use crate::clock::wheel::Wheel;
@@ -35,6 +36,12 @@ pub(super) struct Lane {
     origin: Arc<Origin>,
     /// The most recently used is last, and taken first: the others age and are closed.
     idle: RefCell<Vec<Rc<Line>>>,
+    /// Connections that calls share, whether any uses them or not.
+    trunks: RefCell<Vec<Rc<Trunk>>>,
+    /// The origin is known to speak HTTP/2.
+    is_shared: Cell<bool>,
+    /// Connections that are being opened.
+    opening: Cell<usize>,
     /// Connections that exist or are being opened.
     open: Cell<usize>,
     waiting: Cell<usize>,
@@ -44,6 +51,17 @@ pub(super) struct Lane {
 
 /// A connection's place in its lane, free again when dropped.
 pub(super) struct Place(Rc<Lane>);
+
+/// What carries one call.
+pub(super) enum Carrier {
+    /// A connection of its own.
+    Line(Rc<Line>),
+    /// A part of a connection.
+    Stream(Rc<Stream>),
+}
+
+/// Counts a connection that is being opened.
+struct Opening<'a>(&'a Lane);
 
 /// What a call wants of a connection.
 pub(super) struct Wanted<'a> {
@@ -64,7 +82,8 @@ impl Pool {
 
     /// Connections that wait for a call.
     pub fn idle(&self) -> usize {
-        self.lanes.borrow().values().map(|lane| lane.idle.borrow().len()).sum()
+        let shared = |lane: &Lane| lane.trunks.borrow().iter().filter(|trunk| trunk.is_idle()).count();
+        self.lanes.borrow().values().map(|lane| lane.idle.borrow().len() + shared(lane)).sum()
     }
 
     /// Whether it has neither connections nor calls that wait for one.
@@ -78,6 +97,9 @@ impl Pool {
             for line in lane.idle.take() {
                 line.close();
             }
+            for trunk in lane.trunks.borrow().iter().filter(|trunk| trunk.is_idle()) {
+                trunk.close();
+            }
         }
     }
 
@@ -88,6 +110,9 @@ impl Pool {
         let lane = Rc::new(Lane {
             origin: origin.clone(),
             idle: RefCell::default(),
+            trunks: RefCell::default(),
+            is_shared: Cell::new(origin.http2 == Http2::Always),
+            opening: Cell::new(0),
             open: Cell::new(0),
             waiting: Cell::new(0),
             freed: Notify::new(),
@@ -97,33 +122,66 @@ impl Pool {
         lane
     }
 
-    /// A connection to ask, and whether it was used before.
-    pub(super) async fn line(&self, wanted: Wanted<'_>) -> Result<(Rc<Line>, bool), SendError> {
+    /// What carries the call, and whether it was used before.
+    pub(super) async fn carrier(&self, wanted: Wanted<'_>) -> Result<(Carrier, bool), SendError> {
         let lane = self.lane(wanted.origin);
-        if !wanted.fresh
-            && let Some(line) = lane.take_idle(wanted.addresses)
-        {
-            return Ok((line, true));
-        }
-        let deadline = self.wheel.timer();
-        deadline.set(wanted.time);
-        while wanted.limits.max > 0 && lane.open.get() >= wanted.limits.max {
-            match lane.take_idle(wanted.addresses) {
-                Some(line) if wanted.fresh => line.close(), // makes room once its task has run
-                Some(line) => return Ok((line, true)),
+        let mut deadline = None;
+        let deadline = loop {
+            if !wanted.fresh
+                && let Some(carrier) = lane.take(&wanted)
+            {
+                return Ok((carrier, true));
+            }
+            let deadline = deadline.get_or_insert_with(|| {
+                let timer = self.wheel.timer();
+                timer.set(wanted.time);
+                timer
+            });
+            let is_full = wanted.limits.max > 0 && lane.open.get() >= wanted.limits.max;
+            // One connection is enough for many calls: who comes while it is being opened waits for it.
+            let is_coming = lane.is_shared.get() && lane.opening.get() > 0;
+            if !is_full && !is_coming {
+                break deadline;
+            }
+            match lane.take(&wanted) {
+                Some(Carrier::Line(line)) => line.close(), // makes room once its task has run
+                Some(stream) => return Ok((stream, true)),
                 None => {}
             }
-            if within(&deadline, lane.wait()).await.is_none() {
-                return Err(SendError::Busy);
+            if within(deadline, lane.wait()).await.is_none() {
+                return Err(if is_full { SendError::Busy } else { SendError::TimeoutConnect });
             }
-        }
-        let place = Place::take(lane);
-        let stream = connect(&self.wheel, wanted.origin, wanted.addresses, &deadline, wanted.time).await?;
+        };
+        let opening = Opening::one(&lane);
+        let place = Place::take(lane.clone());
+        let stream = connect(&self.wheel, wanted.origin, wanted.addresses, deadline, wanted.time).await?;
         let refused = |error: &dyn std::fmt::Display| SendError::Connect(format!("{}: {error}", wanted.origin));
         let peer = stream.peer_addr().map_err(|error| refused(&error))?.ip();
-        let wire = secure(wanted.origin, stream, &deadline).await?;
-        let line = Line::start(wire, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
-        Ok((line, false))
+        let wire = secure(wanted.origin, stream, deadline).await?;
+        lane.is_shared.set(speaks_http2(wanted.origin, &wire)?);
+        if !lane.is_shared.get() {
+            let line = Line::start(wire, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
+            return Ok((Carrier::Line(line), false));
+        }
+        let trunk = Trunk::start(wire, peer, place, &self.wheel).await.map_err(|error| refused(&error))?;
+        let stream = trunk.stream(wanted.limits);
+        lane.trunks.borrow_mut().push(trunk);
+        drop(opening); // after there is something to share
+        Ok((Carrier::Stream(stream), false))
+    }
+}
+
+impl<'a> Opening<'a> {
+    fn one(lane: &'a Lane) -> Opening<'a> {
+        lane.opening.set(lane.opening.get() + 1);
+        Opening(lane)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get().saturating_sub(1));
+        self.0.freed.notify_waiters();
     }
 }
 
@@ -134,6 +192,15 @@ impl Drop for Pool {
 }
 
 impl Lane {
+    fn take(&self, wanted: &Wanted<'_>) -> Option<Carrier> {
+        let trunks = self.trunks.borrow();
+        let mut trunks = trunks.iter().filter(|trunk| wanted.addresses.allow(trunk.peer) && trunk.has_room());
+        match trunks.next() {
+            Some(trunk) => Some(Carrier::Stream(trunk.stream(wanted.limits))),
+            None => self.take_idle(wanted.addresses).map(Carrier::Line),
+        }
+    }
+
     fn take_idle(&self, allowed: &Addresses) -> Option<Rc<Line>> {
         let mut idle = self.idle.borrow_mut();
         let newest = idle.iter().rposition(|line| line.is_ready() && allowed.allow(line.peer))?;
@@ -143,7 +210,7 @@ impl Lane {
     /// Takes a connection back; false if it is not wanted any more.
     pub(super) fn give_back(&self, line: &Rc<Line>, max_idle: usize) -> bool {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= max_idle || self.lanes.strong_count() == 0 {
+        if idle.len() >= max_idle || !self.is_wanted() {
             return false;
         }
         idle.push(line.clone());
@@ -154,6 +221,16 @@ impl Lane {
     /// The connection is gone.
     pub(super) fn forget(&self, line: &Rc<Line>) {
         self.idle.borrow_mut().retain(|idle| !Rc::ptr_eq(idle, line));
+    }
+
+    /// The same of one that calls share.
+    pub(super) fn forget_trunk(&self, trunk: &Rc<Trunk>) {
+        self.trunks.borrow_mut().retain(|known| !Rc::ptr_eq(known, trunk));
+    }
+
+    /// Whether there is a pool that connections could be kept for.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.lanes.strong_count() > 0
     }
 
     async fn wait(&self) {
@@ -168,7 +245,7 @@ impl Lane {
         self.freed.notified().await;
     }
 
-    fn wake_one(&self) {
+    pub(super) fn wake_one(&self) {
         if self.waiting.get() > 0 {
             self.freed.notify_one();
         }

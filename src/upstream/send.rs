@@ -1,11 +1,10 @@
 //! The course of one call: choose a target, get a connection, ask, judge, perhaps again.
 
 use std::error::Error;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TE};
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -14,9 +13,11 @@ use super::budget::RetryBudget;
 use super::fields::{clean_answer, frame_request};
 use super::line::{Expired, Line, Unanswered};
 use super::origin::Origin;
-use super::pool::{Pool, Wanted};
+use super::pool::{Carrier, Pool, Wanted};
+use super::trunk::Stream;
 use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError};
-use crate::body::{Body, BodyFault, Inbound};
+use crate::body::{Body, BodyFault, Inbound, Trailers};
+use crate::clock::wheel::Timer;
 
 /// Longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -165,12 +166,13 @@ impl Pool {
         let mut fresh = false;
         loop {
             let before_ms = self.clock.mono_ms();
-            let (line, reused) = self.connection(call, attempt, fresh).await?;
+            let (carrier, reused) = self.connection(call, attempt, fresh).await?;
             let connect_ms = u32::try_from(self.clock.mono_ms().saturating_sub(before_ms)).unwrap_or(u32::MAX);
             let keep = attempt.keep || (reused && resendable);
-            let failure = match self.ask(&line, call, attempt, keep).await {
+            let total = self.wheel.timer();
+            let failure = match self.ask(&carrier, call, attempt, keep, &total).await {
                 Ok(response) => {
-                    return self.answer(&line, call, attempt, response).map(|answer| Answer {
+                    return self.answer(carrier, total, call, attempt, response).map(|answer| Answer {
                         connect_ms,
                         reused,
                         ..answer
@@ -190,7 +192,7 @@ impl Pool {
         }
     }
 
-    async fn connection(&self, call: &Call, attempt: &Attempt<'_>, fresh: bool) -> Result<(Rc<Line>, bool), Failure> {
+    async fn connection(&self, call: &Call, attempt: &Attempt<'_>, fresh: bool) -> Result<(Carrier, bool), Failure> {
         let left = self.left(call, attempt.started_ms)?;
         let wanted = Wanted {
             origin: attempt.origin,
@@ -199,7 +201,7 @@ impl Pool {
             time: call.timeouts.connect.min(left),
             fresh,
         };
-        self.line(wanted).await.map_err(|error| match error {
+        self.carrier(wanted).await.map_err(|error| match error {
             SendError::TimeoutConnect if left < call.timeouts.connect => SendError::TimeoutTotal.into(),
             SendError::AddressRefused(_) => error.into(),
             _ => Failure { error, sent: Sent::Nothing },
@@ -208,23 +210,38 @@ impl Pool {
 
     async fn ask(
         &self,
-        line: &Rc<Line>,
+        carrier: &Carrier,
         call: &mut Call,
         attempt: &Attempt<'_>,
         keep: bool,
+        total: &Timer,
     ) -> Result<Response<Incoming>, Failure> {
         let left = self.left(call, attempt.started_ms)?;
         let mut request = Request::new(call.body.give().map_err(SendError::RequestBody)?);
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = Uri::from(call.target.clone());
         *request.headers_mut() = if keep { call.headers.clone() } else { std::mem::take(&mut call.headers) };
-        let asked = line.ask(request, attempt.limits, call.timeouts.first_byte, left).await;
+        let first_byte = call.timeouts.first_byte;
+        let asked = match carrier {
+            Carrier::Line(line) => line.ask(request, attempt.limits, first_byte, left).await,
+            Carrier::Stream(stream) => {
+                total.set(left);
+                stream.ask(request, attempt.origin.https, first_byte, total).await
+            }
+        };
         asked.map_err(|unanswered| match unanswered {
-            Unanswered::Broken(error) => failure(line, &error),
+            Unanswered::Broken(error) => match carrier {
+                Carrier::Line(line) => failure(line, &error),
+                Carrier::Stream(stream) => stream_failure(stream, &error),
+            },
+            Unanswered::Late(expired) => late(expired).into(),
             Unanswered::Unsent(unsent) => {
                 let (parts, body) = unsent.into_parts();
                 call.headers = parts.headers;
                 call.body = body;
+                // HTTP/2 has another form for both.
+                call.headers.remove(TE);
+                call.set_host(attempt.origin);
                 let error = SendError::Connect("the connection was closed before the request was sent".to_owned());
                 Failure { error, sent: Sent::Nothing }
             }
@@ -233,23 +250,35 @@ impl Pool {
 
     fn answer(
         &self,
-        line: &Rc<Line>,
+        carrier: Carrier,
+        total: Timer,
         call: &Call,
         attempt: &Attempt<'_>,
         response: Response<Incoming>,
     ) -> Result<Answer, Failure> {
         let (mut parts, incoming) = response.into_parts();
         let clean = clean_answer(parts.status, &mut parts.headers);
-        if clean.is_err() {
-            line.spoil();
+        if let Carrier::Line(line) = &carrier {
+            if clean.is_err() {
+                line.spoil();
+            }
+            line.answered();
         }
-        line.answered();
         clean.map_err(|why| SendError::BadAnswer(why.to_owned()))?;
         let mut limits = call.answer_limits;
         limits.idle = limits.idle.min(call.timeouts.idle);
         let empty = call.answer_to_head || http_body::Body::is_end_stream(&incoming);
-        let body =
-            if empty { Body::Empty } else { Body::Stream(Box::new(Inbound::new(incoming, limits, &self.wheel))) };
+        let body = match empty {
+            true => Body::Empty,
+            false => {
+                let inbound = Inbound::new(incoming, limits, &self.wheel).with_trailers(Trailers::OfAnswer);
+                Body::Stream(Box::new(match carrier {
+                    // Its connection watches the time.
+                    Carrier::Line(_) => inbound,
+                    Carrier::Stream(stream) => inbound.until(total, stream),
+                }))
+            }
+        };
         Ok(Answer {
             status: parts.status,
             headers: parts.headers,
@@ -277,10 +306,8 @@ fn again(call: &Call, result: &Result<Answer, Failure>, keep: bool) -> bool {
 
 /// What hyper's error means for the call.
 fn failure(line: &Line, error: &hyper::Error) -> Failure {
-    match line.expired.get() {
-        Some(Expired::FirstByte) => return SendError::TimeoutFirstByte.into(),
-        Some(Expired::Total) => return SendError::TimeoutTotal.into(),
-        None => {}
+    if let Some(expired) = line.expired.get() {
+        return late(expired).into();
     }
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -295,6 +322,36 @@ fn failure(line: &Line, error: &hyper::Error) -> Failure {
     if line.has_heard() {
         let error = SendError::BadAnswer("broke off inside the head of its answer".to_owned());
         return Failure { error, sent: Sent::HalfAnswered };
+    }
+    let error = SendError::BadAnswer("closed the connection without an answer".to_owned());
+    Failure { error, sent: Sent::Unanswered }
+}
+
+fn late(expired: Expired) -> SendError {
+    match expired {
+        Expired::FirstByte => SendError::TimeoutFirstByte,
+        Expired::Total => SendError::TimeoutTotal,
+    }
+}
+
+/// The same for a call over HTTP/2. Without an answer's head nobody knows whether the upstream began with the work,
+/// unless it says so; who may not send twice is told in either case.
+fn stream_failure(stream: &Stream, error: &hyper::Error) -> Failure {
+    if let Some(fault) = stream.body_fault.borrow().clone() {
+        return SendError::RequestBody(fault).into();
+    }
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        if let Some(found) = source.downcast_ref::<h2::Error>() {
+            if found.is_library() {
+                // What it sent was no HTTP/2: nothing more is read of it.
+                stream.trunk().close();
+                return SendError::BadAnswer(format!("sent a malformed answer: {found}")).into();
+            }
+            let error = SendError::BadAnswer(format!("did not answer: {found}"));
+            return Failure { error, sent: Sent::Unanswered };
+        }
+        cause = source.source();
     }
     let error = SendError::BadAnswer("closed the connection without an answer".to_owned());
     Failure { error, sent: Sent::Unanswered }

@@ -9,6 +9,7 @@ mod explained;
 mod habits;
 mod harness;
 mod hostile_scripts;
+mod http2;
 mod kept;
 mod language_server;
 mod leftovers;

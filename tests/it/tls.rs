@@ -127,7 +127,7 @@ fn upstreams_are_spoken_to_over_tls_with_the_certificate_verified() {
     folder.write("ca.pem", &authority.0.pem());
     let gateway = Gateway::serve(folder);
     let answer = gateway.get("/a");
-    assert_eq!((answer.status, answer.body.as_str()), (200, "https 1.3 a.test http/1.1"));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "https 1.3 a.test h2"), "what both speak");
     // Nobody said that this authority may be trusted.
     assert_eq!(gateway.get("/b").status, 502);
     let record = gateway.record("/b");

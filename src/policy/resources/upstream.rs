@@ -10,9 +10,9 @@ use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
 use crate::compile::sending::TimeoutsDoc;
 use crate::policy::resources::{Build, ResourceKind};
-use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Spanned, read};
+use crate::source::{Diagnostic, Diagnostics, DurationValue, Literal, Name, Node, OneOrMany, Spanned, read};
 use crate::tls::Calling;
-use crate::upstream::{Balance, Eject, HostHeader, Origin, Target, Upstream};
+use crate::upstream::{Balance, Eject, HostHeader, Http2, Origin, PoolLimits, Target, Upstream};
 
 pub const KIND: ResourceKind = ResourceKind {
     word: "upstream",
@@ -39,6 +39,9 @@ struct UpstreamDoc {
     /// Time limits of each call; a `route` can tighten them.
     #[serde(default)]
     timeouts: TimeoutsDoc,
+    /// Connections to its targets, by each worker to each target.
+    #[serde(default)]
+    pool: PoolDoc,
     /// TLS of its `https://` targets.
     #[serde(default)]
     tls: Option<Spanned<CallingDoc>>,
@@ -48,6 +51,60 @@ struct UpstreamDoc {
     /// With every target ejected: answer 503, or try the one that failed least recently.
     #[serde(default)]
     when_none: WhenNone,
+}
+
+/// Connections to a target.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct PoolDoc {
+    /// How long an unused connection is kept: `30s`.
+    idle: Option<DurationValue>,
+    /// Unused connections that are kept: 64.
+    max_idle: Option<Spanned<usize>>,
+    /// Connections at all, 0 for no bound; calls above it wait, within their `connect`.
+    max: Option<usize>,
+    /// Whether HTTP/2 is spoken.
+    http2: Http2Word,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Http2Word {
+    /// To `https://` targets that want it.
+    #[default]
+    Auto,
+    /// To `http://` targets too, without asking.
+    Always,
+    /// HTTP/1.1 is spoken.
+    Never,
+}
+
+impl PoolDoc {
+    /// The bounds; one that would close each connection after its call is refused.
+    fn limits(&self, diags: &mut Diagnostics) -> Option<PoolLimits> {
+        let usual = PoolLimits::default();
+        let idle = self.idle.filter(|idle| idle.duration.is_zero()).map(|idle| idle.span);
+        let none = self.max_idle.filter(|most| most.value == 0).map(|most| most.span);
+        if let Some(span) = idle.or(none) {
+            let message = "every call would open a connection of its own";
+            let help = "leave it out, or write what is above zero";
+            diags.push(Diagnostic::error("policy.bad_value", span, message).with_help(help));
+            return None;
+        }
+        Some(PoolLimits {
+            idle: self.idle.map_or(usual.idle, |idle| idle.duration),
+            max_idle: self.max_idle.map_or(usual.max_idle, |most| most.value),
+            max: self.max.unwrap_or(usual.max),
+        })
+    }
+
+    fn http2(&self) -> Http2 {
+        match self.http2 {
+            Http2Word::Auto => Http2::Auto,
+            Http2Word::Always => Http2::Always,
+            Http2Word::Never => Http2::Never,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -112,7 +169,9 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
         Some(tls) => Some(CallingDoc::calling(tls, &mut build.context())?),
         None => None,
     };
-    let targets = doc.targets.iter().map(|node| target(node, tls.as_ref(), build)).collect::<Vec<_>>();
+    let pool = doc.pool.limits(build.diags)?;
+    let http2 = doc.pool.http2();
+    let targets = doc.targets.iter().map(|node| target(node, tls.as_ref(), http2, build)).collect::<Vec<_>>();
     let targets = targets.into_iter().collect::<Option<Vec<_>>>()?;
     if let Some(tls) = doc.tls.as_ref().filter(|_| !targets.iter().any(|target| target.origin.https)) {
         let message = "no target of this upstream is spoken to over TLS";
@@ -127,6 +186,7 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
             return None;
         }
     };
+    upstream.pool = pool;
     upstream.balance = match doc.balance {
         BalanceWord::RoundRobin => Balance::RoundRobin,
         BalanceWord::Failover => Balance::Failover,
@@ -144,7 +204,7 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
     Some(upstream)
 }
 
-fn target(node: &Node, tls: Option<&Arc<Calling>>, build: &mut Build<'_>) -> Option<Arc<Target>> {
+fn target(node: &Node, tls: Option<&Arc<Calling>>, http2: Http2, build: &mut Build<'_>) -> Option<Arc<Target>> {
     let (url, weight) = match node.as_text() {
         Some(_) => (Literal(node.clone()), 1),
         None => {
@@ -159,6 +219,7 @@ fn target(node: &Node, tls: Option<&Arc<Calling>>, build: &mut Build<'_>) -> Opt
                 Some(tls) => origin.over(tls.clone()),
                 None => origin,
             };
+            let origin = origin.speaking(http2);
             Some(Arc::new(Target::new(Arc::new(origin), weight)))
         }
         Err(why) => {

@@ -145,7 +145,7 @@ fn what_the_gate_refuses_gets_a_problem_and_never_reaches_the_handler() {
         ("GET / HTTP/1.1\nHost: a\n\n", "400", "request.line_end"),
         ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", "400", "request.target"),
         ("GET /\r\n\r\n", "400", "request.line"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505", "request.version"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", "505", "request.version"),
         (&long, "431", "request.head_too_large"),
         (&many, "431", "request.too_many_headers"),
     ];

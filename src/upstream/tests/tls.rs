@@ -44,7 +44,7 @@ fn trusting(authority: &Authority, server_name: Option<&str>) -> Arc<Calling> {
 }
 
 fn over(address: SocketAddr, tls: Arc<Calling>) -> Call {
-    let origin = Origin::parse(&format!("https://{address}")).unwrap().over(tls);
+    let origin = Origin::parse(&format!("https://{address}")).unwrap().over(tls).speaking(Http2::Never);
     call(Destination::Origin(Arc::new(origin)), Method::GET, "/")
 }
 
