@@ -109,7 +109,7 @@ fn calls_share_one_connection() {
             assert_eq!(answer.await.unwrap(), "hello");
         }
         assert_eq!((seen.connections.get(), pool.idle()), (1, 1));
-        let requests = seen.requests.borrow();
+        let requests = seen.requests.borrow().clone();
         let authority = seen.origin.authority().to_str().unwrap();
         assert_eq!(requests.len(), 20);
         assert!(requests[0].contains(&format!("http://{authority}/a?b=c")), "{}", requests[0]);
