@@ -41,8 +41,11 @@ pub struct Traced {
     /// Variables that have another value than at the line before.
     pub changed: Vec<(Slot, Value)>,
     /// Callers that are others than at the line before.
-    pub identified: Vec<(Slot, Option<Arc<Identity>>)>,
+    pub identified: Identified,
 }
+
+/// Who is who from now on.
+type Identified = Vec<(Slot, Option<Arc<Identity>>)>;
 
 /// What a step answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +135,7 @@ impl Traces {
     }
 
     /// What is other than at the line before.
-    fn changes(&mut self, x: &Exchange) -> (Vec<(Slot, Value)>, Vec<(Slot, Option<Arc<Identity>>)>) {
+    fn changes(&mut self, x: &Exchange) -> (Vec<(Slot, Value)>, Identified) {
         let slot = |at: usize| Slot(u16::try_from(at).unwrap_or(u16::MAX));
         self.vars.resize(x.vars.len(), Value::Absent);
         self.identities.resize(x.identities.len(), None);
