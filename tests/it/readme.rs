@@ -6,6 +6,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,8 +23,7 @@ impl Playground {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = std::env::temp_dir().join(format!("gatewright-readme-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        let held: Vec<TcpListener> = ports.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let free = held.iter().map(|listener| listener.local_addr().unwrap().port());
+        let free = ports.iter().map(|_| free_port());
         let ports =
             ports.iter().zip(free).map(|(fixed, free)| (format!("127.0.0.1:{fixed}"), format!("127.0.0.1:{free}")));
         let playground = Playground { folder, ports: ports.collect(), running: Vec::new() };
@@ -86,6 +86,19 @@ impl Drop for Playground {
             let _ = child.wait();
         }
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A port that no other gateway of these tests has: two that share one would answer each other's requests.
+fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap();
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if !taken.contains(&port) {
+            taken.push(port);
+            return port;
+        }
     }
 }
 
