@@ -310,6 +310,7 @@ impl<'a> Compile<'a> {
         self.flow.writers.write(root, self.current);
         let slot = self.slot(root, member);
         self.mark(slot, facts);
+        self.flow.forget_proofs(slot);
         let set = self.flow.roots.entry(root.into()).or_insert_with(|| Root::Members(BTreeMap::new()));
         match set {
             Root::Members(members) => {
@@ -324,6 +325,7 @@ impl<'a> Compile<'a> {
     pub fn variable(&mut self, name: &str, facts: Facts) -> Slot {
         let slot = self.slot(name, "");
         self.mark(slot, facts);
+        self.flow.forget_proofs(slot);
         self.flow.writers.forget(name);
         self.flow.roots.insert(name.into(), Root::Value(slot, facts));
         slot

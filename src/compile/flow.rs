@@ -107,6 +107,11 @@ impl Flow {
         self.proven.push(Present { read, members: Vec::new() });
     }
 
+    /// What was proven of a variable says nothing of its next value.
+    pub fn forget_proofs(&mut self, slot: Slot) {
+        self.proven.retain(|present| present.read != Read::Slot(slot));
+    }
+
     /// Everything set so far may be absent: what `on_fault` and `finally` see.
     pub fn maybe_all(self) -> Flow {
         let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();

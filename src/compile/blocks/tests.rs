@@ -248,3 +248,14 @@ fn a_shadow_takes_what_a_body_says_but_not_a_body_that_cannot_be_read() {
     let large = "x".repeat(1024 * 1024 + 1);
     assert_eq!(Trial::of(steps).post_chunked("/", &large).fault.as_deref(), Some("body.too_large"));
 }
+
+#[test]
+fn what_was_proven_of_a_variable_says_nothing_of_its_next_value() {
+    let steps = "  - when: request.query.a == '1'\n    set: { a: one }\n  - compare: exists(a)\n  \
+                 - script: { code: \"out.a = request.query.c;\", sets: { a: \"string?\" } }\n  - respond: { text: \"a: ${a}\" }";
+    assert_eq!(refusals(steps), ["expr.may_be_absent"]);
+    assert_eq!(
+        refusals(&steps.replace("  - script", "  - when: request.method == 'POST'\n    script")),
+        ["expr.may_be_absent"]
+    );
+}
