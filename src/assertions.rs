@@ -25,6 +25,7 @@ mod limit_rate;
 mod limit_size;
 mod log;
 mod match_regex;
+mod parallel;
 mod protect_json;
 mod raise;
 mod redirect;
@@ -70,6 +71,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &limit_size::KIND,
     &log::KIND,
     &match_regex::KIND,
+    &parallel::KIND,
     &protect_json::KIND,
     &raise::KIND,
     &redirect::KIND,

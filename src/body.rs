@@ -31,6 +31,8 @@ pub enum Body {
     Buffered(Bytes),
     /// Still arriving; can be read or sent once.
     Stream(Box<Inbound>),
+    /// Still arriving for somebody else; only its size is known here, where the sender has declared it.
+    Lent(Option<u64>),
     /// Streamed away: a later read is `body.gone`.
     Gone,
 }
@@ -268,7 +270,7 @@ impl Body {
         match self {
             Body::Empty => Some(&NOTHING),
             Body::Buffered(bytes) => Some(bytes),
-            Body::Stream(_) | Body::Gone => None,
+            Body::Stream(_) | Body::Lent(_) | Body::Gone => None,
         }
     }
 
@@ -278,6 +280,7 @@ impl Body {
             Body::Empty => Some(0),
             Body::Buffered(bytes) => Some(bytes.len() as u64),
             Body::Stream(inbound) => inbound.declared(),
+            Body::Lent(size) => *size,
             Body::Gone => None,
         }
     }
@@ -289,7 +292,7 @@ impl Body {
             Body::Empty => return Ok(()),
             Body::Buffered(bytes) if bytes.len() as u64 <= limit => return Ok(()),
             Body::Buffered(_) => return Err(BodyFault::TooLarge { limit }),
-            Body::Gone | Body::Stream(_) => {}
+            Body::Gone | Body::Lent(_) | Body::Stream(_) => {}
         }
         let Body::Stream(mut inbound) = std::mem::replace(self, Body::Gone) else { return Err(BodyFault::Gone) };
         if inbound.declared().is_some_and(|size| size > limit) {
@@ -327,7 +330,7 @@ impl Body {
     pub fn recode(&mut self, mut coder: Box<dyn Coder>) -> Result<(), BodyFault> {
         match self {
             Body::Stream(inbound) => inbound.recode(coder),
-            Body::Gone => return Err(BodyFault::Gone),
+            Body::Gone | Body::Lent(_) => return Err(BodyFault::Gone),
             Body::Empty => {}
             Body::Buffered(bytes) => {
                 let coded = code(&mut *coder, std::mem::take(bytes)).map_err(BodyFault::Coding)?;
@@ -342,8 +345,18 @@ impl Body {
         match self {
             Body::Empty => Ok(Body::Empty),
             Body::Buffered(bytes) => Ok(Body::Buffered(bytes.clone())),
-            Body::Gone => Err(BodyFault::Gone),
+            Body::Gone | Body::Lent(_) => Err(BodyFault::Gone),
             Body::Stream(_) => Ok(std::mem::replace(self, Body::Gone)),
+        }
+    }
+
+    /// The body for somebody who only looks at it: one that streams cannot be read there.
+    pub fn lend(&self) -> Body {
+        match self {
+            Body::Empty => Body::Empty,
+            Body::Buffered(bytes) => Body::Buffered(bytes.clone()),
+            Body::Stream(_) | Body::Lent(_) => Body::Lent(self.size()),
+            Body::Gone => Body::Gone,
         }
     }
 }
@@ -416,7 +429,7 @@ impl HttpBody for Outgoing {
         let this = self.get_mut();
         let frame = match &mut this.body {
             Body::Empty => Poll::Ready(None),
-            Body::Gone => Poll::Ready(Some(Err(BodyFault::Gone))),
+            Body::Gone | Body::Lent(_) => Poll::Ready(Some(Err(BodyFault::Gone))),
             Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
@@ -443,7 +456,7 @@ impl HttpBody for Outgoing {
             Body::Empty => true,
             Body::Buffered(bytes) => bytes.is_empty(),
             Body::Stream(inbound) => inbound.is_end_stream(),
-            Body::Gone => false,
+            Body::Gone | Body::Lent(_) => false,
         }
     }
 
@@ -452,7 +465,7 @@ impl HttpBody for Outgoing {
             Body::Empty => SizeHint::with_exact(0),
             Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Stream(inbound) => inbound.size_hint(),
-            Body::Gone => SizeHint::default(),
+            Body::Gone | Body::Lent(_) => SizeHint::default(),
         }
     }
 }
@@ -466,6 +479,14 @@ mod tests {
         let mut body = Body::Buffered(Bytes::from_static(b"abc"));
         assert_eq!(body.give().unwrap().held().unwrap(), "abc");
         assert_eq!(body.give().unwrap().size(), Some(3));
+    }
+
+    #[test]
+    fn who_is_lent_a_body_can_read_what_is_held_and_nothing_else() {
+        assert_eq!(Body::Buffered(Bytes::from_static(b"abc")).lend().give().unwrap().held().unwrap(), "abc");
+        let mut lent = Body::Lent(Some(3)).lend();
+        assert_eq!((lent.size(), lent.held()), (Some(3), None));
+        assert!(matches!(lent.give(), Err(BodyFault::Gone)));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod named;
 pub mod octets;
 pub mod operator;
 pub mod outside;
+pub mod parallel;
 pub mod pattern;
 pub mod resources;
 pub mod scope;

@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod journal;
 pub mod media;
 pub mod message;
+pub mod parallel;
 pub mod program;
 pub mod random;
 pub mod read;

@@ -205,6 +205,7 @@ impl Compress {
             format => format.map_or(Format::Gzip, |(format, _)| format),
         };
         let span = self.message.as_ref().map_or(span, |message| message.span);
+        cx.changes_message(span);
         let side = cx.side(self.message.map(|message| message.value), span)?;
         let negotiate = self.negotiate.is_none_or(|negotiate| negotiate.value);
         let min = self.min.map_or(BODY_MIN, |size| size.bytes);

@@ -208,6 +208,7 @@ impl Decompress {
             }
         };
         let span = self.message.as_ref().map_or(span, |message| message.span);
+        cx.changes_message(span);
         let side = cx.side(self.message.map(|message| message.value), span)?;
         Compiled::plain(OfBody { side, format, bounds })
     }

@@ -184,6 +184,9 @@ impl Assertion for LimitRate {
             Some(text) => weight(text, cx),
             None => Some(Weight::Fixed(1)),
         };
+        if self.headers != Fields::None {
+            cx.changes_message(step.span);
+        }
         let owner = cx.counter_owner(self.name.as_ref(), step)?;
         let renamed = step.renamed();
         let [limit, remaining, reset_s, retry_after_s] = [0, 1, 2, 3].map(|at| KIND.sets.get(at));

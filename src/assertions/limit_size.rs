@@ -92,6 +92,7 @@ struct LimitSize {
 
 impl Assertion for LimitSize {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        cx.changes_message(step.span);
         let side = cx.side(self.message, step.span)?;
         if self.body.is_none() && self.headers.is_none() && self.header_count.is_none() && self.url.is_none() {
             let help = "write `limit_size: 64KiB`";

@@ -78,6 +78,7 @@ struct RemoveHeaders {
 
 impl Assertion for RemoveHeaders {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        cx.changes_message(step.span);
         let target = cx.side_or_answer(self.message, step.span)?;
         let edits = match (self.names, self.keep) {
             (Some(names), None) => {

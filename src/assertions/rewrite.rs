@@ -117,6 +117,7 @@ impl Assertion for Rewrite {
             let help = "move it before the `route`; to change the answer use `set_headers` or `set_body`";
             return cx.refuse("policy.too_late", step.span, "the request has been sent: nothing reads this", help);
         }
+        cx.changes_message(step.span);
         let path = self.path.as_ref().map(|text| path(text, cx));
         if path.is_some() && (self.strip_prefix.is_some() || self.add_prefix.is_some()) {
             let message = "`path` replaces the whole path: prefixes have no effect";

@@ -155,6 +155,7 @@ impl Assertion for Scrub {
                 From::Response => cx.side(Some(Message::Response), from.span)?,
                 _ => continue,
             };
+            cx.changes_message(from.span);
             if rules.read_bodies() {
                 cx.need_body(side);
             }

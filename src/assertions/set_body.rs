@@ -98,6 +98,7 @@ struct SetBody {
 
 impl Assertion for SetBody {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        cx.changes_message(step.span);
         let side = cx.side(self.message, step.span)?;
         let forms = ContentForms {
             json: self.json,

@@ -147,6 +147,7 @@ impl Assertion for SetHeaders {
         } else {
             (None, read::<Fields>(&self.0, None, what, cx.diags)?)
         };
+        cx.changes_message(step.span);
         let target = cx.side_or_answer(message, step.span)?;
         if fields.is_empty() {
             let help = "write `set_headers: { x-name: value }`";

@@ -6,6 +6,7 @@
 mod bodies;
 mod fault_detail;
 mod forwarding;
+mod given_up;
 mod operators;
 
 use std::cell::{Cell, RefCell};
@@ -26,9 +27,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::audit::record::Record;
 use crate::body::{Body, BodyLimits, Inbound, Outgoing};
-use crate::clock::wheel::Wheel;
+use crate::clock::wheel::{TICK, Wheel};
 use crate::clock::{Clock, Frozen};
-use crate::engine::exchange::Client;
+use crate::engine::exchange::{Client, Exchange};
 use crate::engine::random::Random;
 use crate::engine::serve::{answer, exchange, leave};
 use crate::engine::snapshot::Snapshot;
@@ -275,10 +276,34 @@ impl Trial {
         outcome.take().unwrap()
     }
 
-    async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {
+    /// A `GET` that the test drives itself.
+    pub fn begin(&self, path: &str) -> Box<Exchange> {
+        let request = http::Request::builder().uri(path).header("host", "trial.example");
+        let parts = request.body(()).unwrap().into_parts().0;
+        exchange(self.worker.clone(), self.sender(), parts, Body::Empty, None)
+    }
+
+    /// Lets time pass, for timers too.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        (0..=time.div_duration_f32(TICK) as u32).for_each(|_| self.worker.wheel.turn());
+    }
+
+    /// The record of the request that was over last.
+    pub fn last_record(&self) -> Option<Record> {
+        match &self.worker.records {
+            Records::Kept(kept) => kept.borrow_mut().pop(),
+            Records::Sink(_) => None,
+        }
+    }
+
+    fn sender(&self) -> Client {
         let ip = self.client.get();
-        let client = Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, tls: None };
-        let x = exchange(self.worker.clone(), client, parts, body, None);
+        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, tls: None }
+    }
+
+    async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {
+        let x = exchange(self.worker.clone(), self.sender(), parts, body, None);
         self.clock.advance(self.queued.get());
         let x = answer(x).await;
         let fault = x.fault.as_ref().map(|fault| fault.code.to_string());
@@ -286,7 +311,7 @@ impl Trial {
         let (status, headers) = (head.status.as_u16(), head.headers);
         let body = body.collect().await.unwrap().to_bytes();
         let record = match &self.worker.records {
-            Records::Kept(kept) => kept.borrow_mut().pop().unwrap(),
+            Records::Kept(_) => self.last_record().unwrap(),
             Records::Sink(_) => Record::default(),
         };
         let body = String::from_utf8_lossy(&body).into_owned();

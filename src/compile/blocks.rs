@@ -18,6 +18,8 @@ pub enum Inside {
     Frame,
     Loop,
     Catch,
+    /// A child of `parallel`: nothing leaves it.
+    Parallel,
 }
 
 /// A block with the state after it.
@@ -68,11 +70,12 @@ impl Compile<'_> {
     /// What a jump out of everything has to end first.
     pub(super) fn ways_out(&self) -> Vec<Op> {
         let end = |inside: &Inside| match inside {
-            Inside::Frame => Op::Close(0),
-            Inside::Loop => Op::EndLoop,
-            Inside::Catch => Op::EndCatch,
+            Inside::Frame => Some(Op::Close(0)),
+            Inside::Loop => Some(Op::EndLoop),
+            Inside::Catch => Some(Op::EndCatch),
+            Inside::Parallel => None,
         };
-        self.inside.iter().rev().map(end).collect()
+        self.inside.iter().rev().filter_map(end).collect()
     }
 
     /// Compiles a block that begins with `before`.

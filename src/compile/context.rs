@@ -12,6 +12,7 @@ use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
 use crate::compile::named::Named;
 use crate::compile::operator::{Frame, Operator};
+use crate::compile::parallel::Written;
 use crate::compile::resources::Resources;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, StepId, StepMeta};
@@ -92,6 +93,8 @@ pub struct Compile<'a> {
     pub(super) inside: Vec<Inside>,
     /// Loops around the step at hand.
     pub looping: usize,
+    /// Children of `parallel` around the step at hand, and what each has written so far.
+    pub(super) children: Vec<Written>,
     /// Routes that other steps may have to follow with the same body, because they were an alternative.
     pub(super) replayed: BTreeSet<StepId>,
     /// A step did not compile: what follows from its absence is not reported.
@@ -137,6 +140,7 @@ impl<'a> Compile<'a> {
             answer_is_response: false,
             inside: Vec::new(),
             looping: 0,
+            children: Vec::new(),
             replayed: BTreeSet::new(),
             incomplete: false,
             ever: Flow::default(),
@@ -280,6 +284,7 @@ impl<'a> Compile<'a> {
 
     /// The slot of a variable under the whole name that the service keeps it by.
     pub(super) fn slot_of(&mut self, root: Text, member: &str) -> Slot {
+        self.note_written(&root);
         let known = self.slots.len();
         let next = Slot(u16::try_from(known).unwrap_or(u16::MAX));
         let slot = *self.slots.entry((root, member.into())).or_insert(next);
@@ -342,8 +347,10 @@ impl<'a> Compile<'a> {
             let help = "give the second identity a name: `as: second` beside the assertion, read as `second.subject`";
             return self.refuse("policy.identity_twice", step.span, message, help);
         }
+        let root = self.scoped(name);
+        self.note_written(&root);
         let next = Slot(u16::try_from(self.identities.len()).unwrap_or(u16::MAX));
-        let slot = *self.identities.entry(self.scoped(name)).or_insert(next);
+        let slot = *self.identities.entry(root).or_insert(next);
         let root = IdentityRoot { slot, absent: false, has_client, credential: None, key_of: None };
         self.flow.roots.insert(name.into(), Root::Identity(root));
         Some(slot)

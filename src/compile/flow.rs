@@ -102,6 +102,27 @@ impl Flow {
         Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers }
     }
 
+    /// The state where a child of `parallel` has passed too: it began with the same state, and what it has written
+    /// no other has.
+    pub fn beside(&mut self, child: Flow, has_written: impl Fn(&str) -> bool) {
+        for (name, root) in child.roots {
+            if has_written(&name) {
+                self.writers.take_over(&name, &child.writers);
+                self.roots.insert(name, root);
+            }
+        }
+        // What was proven of a variable is not, where another child sets it.
+        let of_message = |present: &Present| !matches!(present.read, Read::Slot(_) | Read::Identity(..));
+        self.proven.retain(|present| of_message(present) || child.proven.contains(present));
+        for present in child.proven.into_iter().filter(of_message) {
+            if !self.proven.contains(&present) {
+                self.proven.push(present);
+            }
+        }
+        self.undone.extend(child.undone);
+        self.ended |= child.ended;
+    }
+
     /// Notes that a read is there.
     pub fn prove(&mut self, read: Read) {
         self.proven.push(Present { read, members: Vec::new() });

@@ -238,7 +238,7 @@ impl Compile<'_> {
         None
     }
 
-    fn step(&mut self, step: &Step<'_>) -> Vec<Op> {
+    pub(super) fn step(&mut self, step: &Step<'_>) -> Vec<Op> {
         let Parts { id, buffers: mut ops, condition, inner, before } = self.parts(step);
         if step.when.is_some() {
             let inside = std::mem::replace(&mut self.flow, before);
@@ -320,6 +320,7 @@ impl Compile<'_> {
         if step.kind.ends == Ends::Always {
             self.flow.ended = true;
         }
+        self.check_stays_inside(step);
         let mut ops = self.buffers(id);
         match compiled {
             None => {}

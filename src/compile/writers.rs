@@ -34,6 +34,14 @@ impl Writers {
         self.0.remove(root);
     }
 
+    /// Takes over what is known of one root.
+    pub fn take_over(&mut self, root: &str, other: &Writers) {
+        match other.0.get(root) {
+            Some(written) => drop(self.0.insert(root.into(), written.clone())),
+            None => self.forget(root),
+        }
+    }
+
     /// The two steps of one way that have written a root.
     pub fn twice(&self, root: &str) -> Option<(StepId, StepId)> {
         self.0.get(root)?.twice

@@ -1,6 +1,8 @@
 //! The exchange: a request, its answer, its variables and its caller, on one worker from the first byte to
 //! the last byte of the answer.
 
+mod fork;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,6 +81,7 @@ pub struct AnswerFacts {
 }
 
 /// How much of the request's body there is: steps may replace it, and `route` gives it away.
+#[derive(Clone)]
 enum Received {
     Held(u64),
     Stream(Ending),
@@ -119,6 +122,8 @@ pub struct Exchange {
     request_body: Received,
     answer_ending: Option<Ending>,
     complete: bool,
+    /// A child of `parallel` works on it: what is recorded of the request is not recorded of it.
+    is_fork: bool,
 }
 
 impl Exchange {
@@ -156,6 +161,7 @@ impl Exchange {
             request_body,
             answer_ending: None,
             complete: false,
+            is_fork: false,
         })
     }
 
@@ -307,6 +313,9 @@ impl Exchange {
 impl Drop for Exchange {
     /// Records, also when the client has left or a step panicked.
     fn drop(&mut self) {
+        if self.is_fork {
+            return self.worker.spare(std::mem::take(&mut self.state.vars));
+        }
         let snapshot = self.snapshot.clone();
         // What is still here has not left: there was no answer.
         self.undo_all();

@@ -164,6 +164,11 @@ impl Journal {
         !self.undos.iter().skip(frame.mark).any(|undo| undo.thing() == thing)
     }
 
+    /// What was changed while a frame was open.
+    pub(super) fn changed(&self) -> impl Iterator<Item = Thing> {
+        self.undos.iter().map(Undo::thing)
+    }
+
     /// Keeps an old value, if it is the first of the open frame.
     #[inline]
     pub fn keep(&mut self, undo: Undo) {

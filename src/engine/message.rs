@@ -76,6 +76,23 @@ impl Request {
         }
     }
 
+    /// The request for somebody who only looks at it.
+    pub fn lend(&self) -> Request {
+        Request {
+            method: self.method.clone(),
+            scheme: self.scheme,
+            host: self.host.clone(),
+            port: self.port,
+            version: self.version,
+            target: self.target.clone(),
+            path: self.path.clone(),
+            changed_query: self.changed_query.clone(),
+            headers: self.headers.clone(),
+            body: self.body.lend(),
+            json: self.json.clone(),
+        }
+    }
+
     /// The query as it stands, without the question mark.
     pub fn query(&self) -> Option<&str> {
         match &self.changed_query {
@@ -106,6 +123,12 @@ impl Response {
     /// A response of any origin.
     pub fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
         Response { status, headers, body, json: OnceCell::new() }
+    }
+
+    /// The response for somebody who only looks at it.
+    pub fn lend(&self) -> Response {
+        let (headers, json) = (self.headers.clone(), self.json.clone());
+        Response { status: self.status, headers, body: self.body.lend(), json }
     }
 
     /// Replaces the body; what was parsed of the old one is forgotten.

@@ -4,6 +4,7 @@
 //! variables that it read (as they were before it ran) and the steps whose condition did not hold. It is bounded;
 //! bodies are never in it, and credentials only as the short keyed hash of records.
 
+mod fork;
 pub mod line;
 mod show;
 

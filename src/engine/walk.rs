@@ -17,7 +17,7 @@ use crate::fault::{Fault, Kind};
 /// Rounds of loops after which other requests of the worker, and this one's deadline, get their turn.
 const ROUNDS_AT_ONCE: u32 = 1024;
 /// Caught faults, and would-be denials, that a record keeps of one request.
-const NOTED_MAX: usize = 16;
+pub(super) const NOTED_MAX: usize = 16;
 
 /// Where a walk stands beside its position.
 #[derive(Default)]
@@ -38,6 +38,11 @@ pub struct Looping {
 }
 
 impl Walk {
+    /// The walk of a child of `parallel`, which begins with its steps.
+    pub(super) fn fork(&self) -> Walk {
+        Walk { caught: self.caught.clone(), ..Walk::default() }
+    }
+
     pub(super) fn end(&mut self) {
         self.loops.clear();
         self.caught.clear();

@@ -116,6 +116,30 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.parallel_writes",
+        "Two children of `parallel` set the same variable, or both say who the caller is: which counts would be chance.",
+        "Give it another name in one of them with `as`, or set it behind `parallel`.",
+        "- parallel:\n    - authenticate_basic: staff\n    - as: machine\n      authenticate_basic: { directory: machines, from: { header: x-machine } }",
+    ),
+    page(
+        "policy.parallel_message",
+        "A child of `parallel` would change a message, a limit of its body, or whatever leaves, while others read it.",
+        "Set a variable in the child, and change the message behind `parallel`. `limit_rate` takes `headers: none` there.",
+        "- parallel: [...]\n- set_headers: { x-total: \"${total}\" }",
+    ),
+    page(
+        "policy.parallel_ends",
+        "A child of `parallel` would route, answer or stop while others still run.",
+        "Put it behind `parallel`; what a child finds out goes there in a variable.",
+        "",
+    ),
+    page(
+        "policy.nothing_waits",
+        "A warning: fewer than two children of this `parallel` can wait, so that running them at once gains nothing.",
+        "Write `all` in its place.",
+        "- all: [...]",
+    ),
+    page(
         "policy.loop_changes",
         "A variable that each round of a loop changes has another type, mark or origin in every round.",
         "Give it one type, before the loop and inside.",

@@ -285,7 +285,7 @@ impl<L: Carries> HttpBody for RequestBody<L> {
         let this = self.get_mut();
         let frame = match &mut this.body {
             Body::Empty => Poll::Ready(None),
-            Body::Gone => Poll::Ready(Some(Err(BodyFault::Gone))),
+            Body::Gone | Body::Lent(_) => Poll::Ready(Some(Err(BodyFault::Gone))),
             Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
@@ -309,7 +309,7 @@ impl<L: Carries> HttpBody for RequestBody<L> {
             Body::Empty => true,
             Body::Buffered(bytes) => bytes.is_empty(),
             Body::Stream(inbound) => inbound.is_end_stream(),
-            Body::Gone => false,
+            Body::Gone | Body::Lent(_) => false,
         }
     }
 
@@ -318,7 +318,7 @@ impl<L: Carries> HttpBody for RequestBody<L> {
             Body::Empty => SizeHint::with_exact(0),
             Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Stream(inbound) => inbound.size_hint(),
-            Body::Gone => SizeHint::default(),
+            Body::Gone | Body::Lent(_) => SizeHint::default(),
         }
     }
 }

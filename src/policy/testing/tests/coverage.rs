@@ -230,3 +230,22 @@ tests:
         ]
     );
 }
+
+#[test]
+fn children_of_parallel_count_one_by_one() {
+    let service = r#"
+service: one
+match: { path: "/one" }
+policy:
+  - parallel:
+      - { name: person, restrict_ip: { allow: [10.0.0.0/8] } }
+      - { name: line, limit_concurrency: { max: 9 } }
+      - { name: never, when: request.query.a == "1", set: { a: b } }
+  - respond: 204
+tests:
+  - { name: ok, request: { client: { ip: 10.0.0.1 } }, expect: { status: 204, steps: { passed: [person, line, parallel] } } }
+"#;
+    let (coverage, untested, _) = coverage(service, None);
+    assert_eq!(untested, ["no case is denied by `person`", "no case is denied by `line`", "no case gets past `never`"]);
+    assert_eq!(coverage.counts(), (3, 6), "`parallel` itself does not count");
+}

@@ -201,3 +201,22 @@ fn composites_are_changed_from_inside() {
 "#;
     assert_eq!(mutation(&format!("{COMPOSITES}{more}")).1, [""; 0]);
 }
+
+#[test]
+fn children_of_parallel_are_removed_one_by_one() {
+    let service = r#"
+service: one
+match: { path: /one }
+policy:
+  - parallel:
+      - restrict_ip: [10.0.0.0/8]
+      - { name: noted, set: { b: c } }
+      - { name: used, when: request.query.a == "1", set: { a: b } }
+  - respond: { text: "${a ?? 'none'}" }
+tests:
+  - { name: a, request: { path: "/one?a=1", client: { ip: 10.0.0.1 } }, expect: { status: 200, text: b } }
+  - { name: b, request: { client: { ip: 192.0.2.1 } }, expect: { status: 403 } }
+"#;
+    let (mutation, survivors, _) = mutation(service);
+    assert_eq!((mutation.tried, survivors), (6, vec!["noted removed".to_owned()]));
+}
