@@ -145,6 +145,8 @@ impl Exchange {
     fn parsed(&self, side: Side) -> Result<Option<&Arc<Json>>, Box<Fault>> {
         let depth_max = self.worker.shared.limits.json_depth;
         let json = match (side, &self.response) {
+            // Nothing was sent: there is no JSON, and nothing is wrong with that.
+            (Side::Request, _) if self.request.body.size() == Some(0) => return Ok(None),
             (Side::Request, _) => self.request.json(depth_max),
             // A 204, a 304 and an answer to HEAD have no body: there is no JSON, and nothing is wrong with that.
             (Side::Response, Some(response)) if response.body.size() == Some(0) => return Ok(None),

@@ -87,7 +87,10 @@ pub(super) fn steer(op: &Op, at: &mut usize, x: &mut Exchange) -> Result<(), Bro
             x.open_frame(at.saturating_sub(1), matches!(frame, Frame::Shadow).then_some(*step), faults);
         }
         Op::Close(by) => {
-            x.keep_frame();
+            // A child of an `any` has passed: that others before it have not is worth knowing.
+            for fault in x.keep_frame().map(|frame| frame.faults).unwrap_or_default() {
+                x.note_caught(&fault);
+            }
             *at += by;
         }
         Op::Withdraw => {

@@ -32,6 +32,18 @@ fn the_first_child_that_passes_wins_and_keeps_its_changes() {
 }
 
 #[test]
+fn children_that_failed_before_one_that_passed_are_recorded() {
+    let steps = "  - any:\n      - raise: { status: 403, code: trial.a, detail: why }\n      - log: x\n        when: false == (1 == 1)\n      \
+                 - raise: { status: 503, code: trial.b }\n      - log: second\n  - respond: 204";
+    let outcome = Trial::of(steps).get("/");
+    let caught: Vec<_> =
+        outcome.record.caught.iter().map(|noted| (noted.code.as_str(), noted.detail.as_str())).collect();
+    assert_eq!((outcome.status, caught), (204, vec![("trial.a", "why"), ("trial.b", "")]));
+    let alone = Trial::of("  - any: [{ compare: request.method == 'GET' }, { log: second }]\n  - respond: 204");
+    assert!(alone.get("/").record.caught.is_empty());
+}
+
+#[test]
 fn a_child_whose_condition_does_not_hold_neither_wins_nor_fails() {
     let steps = "  - any:\n      - when: request.query.a == '1'\n        log: passed\n      - when: request.query.b == '1'\n        \
                  raise: { status: 422, code: trial.no }\n  - respond: 204";

@@ -12,7 +12,7 @@ fn a_form_is_known_by_its_media_type_however_it_is_written() {
 }
 
 #[test]
-fn an_empty_answer_has_no_json_and_an_empty_request_is_none() {
+fn an_empty_body_has_no_json_and_blanks_are_none() {
     let steps = "  - route: http://127.0.0.1:9000\n  \
                  - respond: { text: \"${response.json.a ?? 'none'} ${response.json.b.c ?? 'none'}\" }";
     let trial = Trial::of(steps).answering(&[("content-encoding", "gzip")], "");
@@ -21,7 +21,8 @@ fn an_empty_answer_has_no_json_and_an_empty_request_is_none() {
     assert_eq!(trial.get("/").body, "1 none");
     assert_eq!(Trial::of(steps).answering(&[], " ").get("/").fault.as_deref(), Some("body.invalid_json"));
     let trial = Trial::of("  - respond: { text: \"${request.json.a ?? 'none'}\" }");
-    let outcome = trial.send("POST", "/", &[], "");
+    assert_eq!(trial.send("POST", "/", &[], "").body, "none");
+    let outcome = trial.send("POST", "/", &[], " ");
     assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("body.invalid_json")));
 }
 
