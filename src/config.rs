@@ -25,7 +25,7 @@ use crate::policy::build::Environment;
 use crate::policy::files::Folder;
 use crate::policy::resources::Values;
 use crate::server::ListenerConfig;
-use crate::source::{Diagnostic, Diagnostics, Sources, parse, read};
+use crate::source::{Diagnostic, Diagnostics, Sources, parse, read_remains};
 
 use document::GatewayDoc;
 
@@ -157,6 +157,8 @@ fn cores() -> usize {
 /// A configuration, or why there is none. The sources are those that the diagnostics point into.
 pub struct Loaded {
     pub config: Option<Config>,
+    /// With mistakes: what could be read all the same, so that policies can be checked beside them.
+    pub remains: Option<Config>,
     pub sources: Sources,
     pub diags: Diagnostics,
 }
@@ -167,14 +169,19 @@ pub fn load(named: Option<&Path>) -> Loaded {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-            return Loaded { config: Some(Config::default()), sources: Sources::new(), diags: Diagnostics::new() };
+            return Loaded {
+                config: Some(Config::default()),
+                remains: None,
+                sources: Sources::new(),
+                diags: Diagnostics::new(),
+            };
         }
         Err(error) => {
             let mut diags = Diagnostics::new();
             let message = format!("{}: cannot be read: {error}", path.display());
             let help = "name a file that is there and readable: `--config FILE`";
             diags.push(Diagnostic::error("config.unreadable", None, message).with_help(help));
-            return Loaded { config: None, sources: Sources::new(), diags };
+            return Loaded { config: None, remains: None, sources: Sources::new(), diags };
         }
     };
     from_bytes(path, &bytes)
@@ -189,12 +196,13 @@ pub fn schema() -> schemars::Schema {
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Loaded {
     let (mut sources, mut diags) = (Sources::new(), Diagnostics::new());
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let defaults = Config { file: Some(path.to_path_buf()), base, ..Config::default() }.rooted();
     let config = sources.add_bytes(path.to_string_lossy().as_ref(), bytes, &mut diags).and_then(|file| {
         let nodes = parse(&sources, file, &mut diags);
-        let defaults = Config { file: Some(path.to_path_buf()), base, ..Config::default() }.rooted();
+        let defaults = defaults.clone();
         match nodes.as_slice() {
             [] => Some(defaults),
-            [node] => read::<GatewayDoc>(node, None, "gateway.yaml", &mut diags)
+            [node] => read_remains::<GatewayDoc>(node, None, "gateway.yaml", &mut diags)
                 .and_then(|doc| doc.into_config(defaults, &mut diags)),
             [_, second, ..] => {
                 let message = "gateway.yaml is one document, a second one begins here";
@@ -204,7 +212,10 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Loaded {
             }
         }
     });
-    Loaded { config: config.filter(|_| !diags.has_errors()), sources, diags }
+    match diags.has_errors() {
+        false => Loaded { config, remains: None, sources, diags },
+        true => Loaded { config: None, remains: config.or(Some(defaults)), sources, diags },
+    }
 }
 
 impl Config {

@@ -80,6 +80,16 @@ impl Error {
         self.help = Some(help.into());
         self
     }
+
+    /// What to do: its own help, else what helps against all of its kind.
+    pub fn cure(&self) -> String {
+        let usual = match self.code {
+            "expr.never_works" => "this part is the same for every request: write a value that works, or remove it",
+            "expr.type_mismatch" => "convert one of them: string(x), int(x), float(x), unix(x)",
+            _ => "write one whole value, such as `request.method == 'GET'`; docs/variables.md has what there is",
+        };
+        self.help.clone().unwrap_or_else(|| usual.to_owned())
+    }
 }
 
 /// One part of a variable path: a name, a constant key or a constant position.

@@ -26,11 +26,11 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics, Severity};
 pub use node::{Entry, Node, NodeValue, Scalar, ScalarStyle};
 pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX, parse};
 pub use render::{render, to_json};
-pub use suggest::suggest;
-pub use typed::read;
+pub use suggest::{nearest, suggest};
 pub use typed::values::{
     DurationValue, Entries, Expression, Literal, Name, OneOrMany, Rate, ScalarOr, Size, Spanned, Text,
 };
+pub use typed::{read, read_remains};
 
 /// One file of a [`Sources`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -165,6 +165,11 @@ impl Sources {
     /// Where a file stands in that order.
     fn rank(&self, file: FileId) -> u32 {
         self.ranks.get(file.0 as usize).copied().unwrap_or(file.0)
+    }
+
+    /// All files, in the order in which they were added.
+    pub fn files(&self) -> impl Iterator<Item = FileId> + use<> {
+        (0..u32::try_from(self.files.len()).unwrap_or(u32::MAX)).map(FileId)
     }
 
     /// Gives back the memory of a file's text. Its spans then have a name but line 1 only.

@@ -13,7 +13,7 @@ use crate::compile::scope::RESERVED;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Each, Op, Round};
-use crate::engine::value::{Element, Facts, Type, Val, Value};
+use crate::engine::value::{Element, Facts, Type, Val, Value, with_article};
 use crate::expr::{self, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entries, Expression, Name, Node, Spanned};
@@ -183,7 +183,7 @@ fn list(node: &Node, cx: &mut Compile<'_>) -> Option<(expr::Compiled, Facts)> {
         Type::List(Element::Any) | Type::Any => (Type::Any, true),
         Type::List(Element::Json) | Type::Json => (Type::Json, true),
         other => {
-            let message = format!("`for_each` runs over a list; this is a {}", other.word());
+            let message = format!("`for_each` runs over a list; this is {}", with_article(other.word()));
             return cx.refuse("policy.wrong_type", node.span(), message, "split a text with `split(x, ',')`");
         }
     };

@@ -118,7 +118,7 @@ impl Assertion for LimitConcurrency {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         if self.on_store_error != OnStoreError::default() {
             let message = "`on_store_error` has no effect here: slots are counted in memory, which does not fail";
-            cx.report(Diagnostic::warning("policy.no_effect", step.span, message));
+            cx.report(Diagnostic::warning("policy.no_effect", step.span, message).with_help("remove `on_store_error`"));
         }
         if let Some(shared) = self.shared.filter(|shared| shared.value) {
             let message = "slots cannot be shared between processes in this version";

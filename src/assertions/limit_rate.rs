@@ -169,7 +169,7 @@ impl Assertion for LimitRate {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         if self.on_store_error != OnStoreError::default() {
             let message = "`on_store_error` has no effect here: counters live in memory, which does not fail";
-            cx.report(Diagnostic::warning("policy.no_effect", step.span, message));
+            cx.report(Diagnostic::warning("policy.no_effect", step.span, message).with_help("remove `on_store_error`"));
         }
         let period_ns = u64::try_from(self.rate.period.as_nanos()).unwrap_or(u64::MAX);
         let gcra = match Gcra::per(self.rate.count, period_ns, self.burst.unwrap_or(self.rate.count)) {

@@ -23,7 +23,8 @@ use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, 
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Flow, Plain, Verdict, Waits};
 use crate::engine::read::{Budget, Reader};
-use crate::engine::value::{Val, Value};
+use crate::engine::value::{Val, Value, with_article};
+use crate::expr::fault_by;
 use crate::expr::interpret::{Ended, Ending, Interpreted, Loaded};
 use crate::fault::Fault;
 use crate::identity::hash_pool::HashPool;
@@ -62,7 +63,7 @@ pub const KIND: Kind = Kind {
         FaultDoc {
             code: TYPE,
             status: 500,
-            doc: "The script ended with a value that is neither `true`, `false` nor nothing, or a result has another type than `sets` declares, or is not set.",
+            doc: "The script ended with a value that is neither `true`, `false` nor nothing, or a result is not set. A result that is absent, or of another type than `sets` declares, is so by origin of its value: 400, 502 or 500.",
         },
         FaultDoc {
             code: BUSY,
@@ -145,8 +146,7 @@ impl Assertion for Script {
         let declared = text::declared(&self.sets, cx);
         let written = Written::of(self.code.as_ref(), self.file.as_ref(), step.span, cx);
         let script = written.and_then(|written| written.compile(&declared, cx));
-        let facts = script.as_ref().map(|(script, _)| script.facts);
-        let slots = text::set(&declared, facts, cx);
+        let slots = text::set(&declared, script.as_ref().map(|(script, _)| script), cx);
         let (script, places) = script?;
         let step = ScriptStep { script, places, slots, time: time? };
         match step.time {
@@ -229,7 +229,10 @@ impl ScriptStep {
                 return Verdict::Fault(fault);
             }
             other => {
-                let why = format!("the script ended with a {}: it answers true, false or nothing", other.type_word());
+                let why = format!(
+                    "the script ended with {}: it answers true, false or nothing",
+                    with_article(other.type_word())
+                );
                 return Verdict::Fault(Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, TYPE, why));
             }
         }
@@ -240,7 +243,7 @@ impl ScriptStep {
                 }
                 Verdict::Passed
             }
-            Err(why) => Verdict::Fault(Fault::broken(StatusCode::INTERNAL_SERVER_ERROR, TYPE, why)),
+            Err((origin, why)) => Verdict::Fault(fault_by(origin, TYPE, why)),
         }
     }
 }

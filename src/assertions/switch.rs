@@ -13,7 +13,7 @@ use crate::compile::flow::Flow;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Branch, Op};
-use crate::engine::value::{Type, Val};
+use crate::engine::value::{Type, Val, with_article};
 use crate::expr::{self, fault_by};
 use crate::fault::Fault;
 use crate::source::{Diagnostic, Expression, Node, Span};
@@ -80,14 +80,17 @@ impl Assertion for Switch {
         }
         let (id, before) = (cx.current(), cx.flow.clone());
         let mut values: HashMap<String, usize> = HashMap::new();
+        let mut places: HashMap<String, Span> = HashMap::new();
         let (mut blocks, mut after) = (Vec::new(), None);
         let default = step.block("default");
         for case in cases {
             for value in case.key.split(',').map(str::trim) {
                 check_case(value, case.key_span, subject.as_ref(), cx);
-                if values.insert(value.to_owned(), blocks.len()).is_some() {
+                values.insert(value.to_owned(), blocks.len());
+                if let Some(first) = places.insert(value.to_owned(), case.key_span) {
                     let message = format!("`{value}` has a case already");
-                    cx.refuse::<()>("policy.duplicate_case", case.key_span, message, "remove one of them");
+                    let twice = Diagnostic::error("policy.duplicate_case", case.key_span, message);
+                    cx.report(twice.with_help("remove one of them").with_note(first, "the other one"));
                 }
             }
             let block = cx.block(&case.value, &step.path_of(&format!("cases.{}", case.key)), before.clone());
@@ -142,7 +145,8 @@ fn subject(node: &Node, cx: &mut Compile<'_>) -> Option<expr::Compiled> {
         return cx.refuse("expr.may_be_absent", node.span(), message, "give it a default with `??`");
     }
     if !matches!(compiled.facts.ty, Type::Any | Type::Json | Type::Text | Type::Int | Type::Bool) {
-        let message = format!("`switch` takes a string, int or bool; this is a {}", compiled.facts.ty.word());
+        let message =
+            format!("`switch` takes a string, int or bool; this is {}", with_article(compiled.facts.ty.word()));
         return cx.refuse("policy.wrong_type", node.span(), message, "choose by one of its members, or by `string(x)`");
     }
     Some(compiled)
@@ -155,9 +159,14 @@ fn check_case(value: &str, span: Span, subject: Option<&expr::Compiled>, cx: &mu
         Some(Type::Bool) => matches!(value, "true" | "false"),
         _ => !value.is_empty(),
     };
+    let help = "write `default:` beside `cases:`, not below it, for all values that have no case";
     if !possible {
         let message = format!("`{value}` is no value that can come here");
-        cx.refuse::<()>("policy.bad_value", span, message, "write a value of the type of `switch`");
+        let cure = if value == "default" { help } else { "write a value of the type of `switch`" };
+        cx.refuse::<()>("policy.bad_value", span, message, cure);
+    } else if value == "default" {
+        let message = "this is the case of the text `default`, and not of all other values";
+        cx.report(Diagnostic::warning("policy.default_as_case", span, message).with_help(help));
     }
 }
 

@@ -89,24 +89,26 @@ fn catches(words: Option<&OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<C
         let message = "`catches` names no fault";
         return cx.refuse("policy.empty_list", cx.step_span(), message, "remove it to catch what is broken");
     }
+    let mut whole = true;
     for literal in words.iter() {
-        let word = cx.literal(literal)?;
+        let Some(word) = cx.literal(literal) else {
+            whole = false;
+            continue;
+        };
         match word.as_str() {
             "broken" => catches.broken = true,
             "denied" => catches.denied = true,
-            word => match word.strip_suffix(".*") {
-                Some(family) => {
-                    check_code(family, literal, cx)?;
-                    catches.families.push(family.into());
+            word => {
+                let family = word.strip_suffix(".*");
+                whole &= check_code(family.unwrap_or(word), literal, cx).is_some();
+                match family {
+                    Some(family) => catches.families.push(family.into()),
+                    None => catches.codes.push(word.into()),
                 }
-                None => {
-                    check_code(word, literal, cx)?;
-                    catches.codes.push(word.into());
-                }
-            },
+            }
         }
     }
-    Some(catches)
+    whole.then_some(catches)
 }
 
 /// A code has words joined by points; one of an assertion has to exist.

@@ -13,7 +13,7 @@ use crate::engine::snapshot::Snapshot;
 use crate::policy::build::{compile, parse_files};
 use crate::policy::files::{Files, Folder};
 use crate::policy::testing;
-use crate::source::{Diagnostics, Sources, render, to_json};
+use crate::source::{Diagnostic, Diagnostics, Sources, render, to_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArguments {
@@ -32,25 +32,39 @@ pub(super) struct CheckArguments {
 
 pub(super) fn check(arguments: CheckArguments) -> u8 {
     let loaded = config::load(arguments.config.config.as_deref());
-    let Some(config) = loaded.config else {
+    let whole = loaded.config.is_some();
+    let Some(config) = loaded.config.or(loaded.remains) else {
         report(&arguments, &loaded.sources, &loaded.diags, None);
         return INVALID;
     };
     let folders = match &arguments.folder {
         Some(folder) => vec![Folder { path: folder.clone(), optional: false }],
-        None => config.folders().to_vec(),
+        // Which folders a configuration with mistakes means may not be known.
+        None => config.folders().map(|folder| Folder { optional: folder.optional || !whole, ..folder }).to_vec(),
     };
     let mut diags = Diagnostics::new();
-    let parsed = parse_files(&Files::read(&folders), &mut diags);
+    let mut parsed = parse_files(&Files::read(&folders), &mut diags);
     let snapshot = compile(&parsed, &config.environment(), None, None, &mut diags);
     let cases = testing::collect(&parsed, &mut diags);
     if let Some(snapshot) = &snapshot {
         testing::check_access(snapshot, &cases, &mut diags);
+        testing::check_faults(snapshot, &cases, &mut diags);
+    }
+    if let (false, Some(file)) = (whole, loaded.sources.files().next()) {
+        diags.retain(|one| !follows_from_configuration(one));
+        let file = parsed.sources.add(loaded.sources.name(file), loaded.sources.text(file));
+        diags.append(loaded.diags.moved_to(file));
     }
     diags.deduplicate();
     let snapshot = snapshot.filter(|_| !diags.has_errors());
     report(&arguments, &parsed.sources, &diags, snapshot.as_ref());
     if diags.has_errors() { INVALID } else { OK }
+}
+
+/// Whether this may be wrong only because the configuration is.
+fn follows_from_configuration(one: &Diagnostic) -> bool {
+    matches!(one.code, "policy.env_missing" | "policy.plaintext_credentials")
+        || one.message.starts_with("there is no listener")
 }
 
 fn report(arguments: &CheckArguments, sources: &Sources, diags: &Diagnostics, snapshot: Option<&Snapshot>) {

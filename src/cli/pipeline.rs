@@ -59,6 +59,12 @@ fn write_steps(service: &Service, out: &mut String) {
             let _ = write!(out, "  \"{}\"", step.name);
         }
         out.push('\n');
+        let conditions = [("when", step.explained.when.as_ref()), (&*step.assertion, step.explained.decides.as_ref())];
+        for (word, condition) in conditions {
+            if let Some(condition) = condition {
+                let _ = writeln!(out, "  {:paths$}  {:kinds$}  {word} {condition}", "", "");
+            }
+        }
         let unwritten = unwritten(step);
         if !unwritten.is_empty() {
             let values: Vec<String> =
@@ -130,6 +136,8 @@ fn steps(service: &Service) -> Json {
             "place": *step.place,
             "from": from(step),
             "message": step.explained.message,
+            "when": step.explained.when.as_deref(),
+            "decides": step.explained.decides.as_deref(),
             "by_default": unwritten(step),
         })
     };

@@ -7,7 +7,7 @@ use crate::compile::flow::{Flow, Root};
 use crate::compile::kind::{Category, Kind};
 use crate::compile::steps::Step;
 use crate::engine::program::{Exhausts, Frame, Op, StepId};
-use crate::source::{Diagnostic, Entry, Node, Span};
+use crate::source::{Diagnostic, Diagnostics, Entry, Node, Span};
 
 /// Passes over the body of a loop until its variables keep their types, at most.
 const PASSES_MAX: usize = 4;
@@ -183,20 +183,24 @@ impl Compile<'_> {
     }
 
     /// The body of a loop: what one round leaves is what the next one begins with. `item` and `index` are set at
-    /// the top of each.
+    /// the top of each. Types that do not fit in the first round are wrong although later rounds would not tell: what
+    /// may be of two types fits everything.
     pub fn rounds(&mut self, span: Span, own: [&str; 2], body: &mut dyn FnMut(&mut Self) -> Vec<Op>) -> Block {
         let before = self.flow.clone();
         let mut top = Flow { proven: Vec::new(), ..before.clone() };
         let mut steady = false;
+        let mut first_round = None;
         for _ in 0..PASSES_MAX {
             self.flow = top.clone();
             let said = std::mem::take(self.diags);
             let (steps, included, incomplete) = (self.steps.len(), self.included.len(), self.incomplete);
+            let unsettled = self.unsettled.clone();
             body(self);
-            *self.diags = said;
+            let found = std::mem::replace(self.diags, said);
+            first_round.get_or_insert(found);
             self.steps.truncate(steps);
             self.included.truncate(included);
-            self.incomplete = incomplete;
+            (self.incomplete, self.unsettled) = (incomplete, unsettled);
             let mut end = std::mem::take(&mut self.flow);
             end.roots.retain(|name, _| !own.contains(&&**name));
             let next = top.clone().join(end);
@@ -212,7 +216,15 @@ impl Compile<'_> {
             self.refuse::<()>("policy.loop_changes", span, message, help);
         }
         self.flow = top.clone();
+        let said = std::mem::take(self.diags);
         let ops = body(self);
+        let every_round = std::mem::replace(self.diags, said);
+        for one in first_round.iter().flat_map(Diagnostics::iter) {
+            if one.code == "expr.type_mismatch" && !every_round.iter().any(|other| other.span == one.span) {
+                self.report(one.clone());
+            }
+        }
+        self.diags.append(every_round);
         let mut end = std::mem::take(&mut self.flow);
         end.roots.retain(|name, _| !own.contains(&&**name));
         for (name, root) in &end.roots {

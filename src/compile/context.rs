@@ -99,6 +99,10 @@ pub struct Compile<'a> {
     pub(super) replayed: BTreeSet<StepId>,
     /// A step did not compile: what follows from its absence is not reported.
     pub incomplete: bool,
+    /// Variables that steps which did not compile might have set: that they are not there is not reported.
+    pub(super) unsettled: BTreeSet<Text>,
+    /// What is wrong with parameters of the step at hand, which were left out.
+    pub(super) mangled: Option<Diagnostics>,
     /// Every root that any step has set, for `on_fault` and `finally`.
     ever: Flow,
     slots: HashMap<(Text, Text), Slot>,
@@ -143,6 +147,8 @@ impl<'a> Compile<'a> {
             children: Vec::new(),
             replayed: BTreeSet::new(),
             incomplete: false,
+            unsettled: BTreeSet::new(),
+            mangled: None,
             ever: Flow::default(),
             slots: HashMap::new(),
             identities,
@@ -365,6 +371,7 @@ impl<'a> Compile<'a> {
                 let help = "put the authentication where every request passes it, or this step beside it";
                 self.refuse("policy.no_identity", span, message, help)
             }
+            None if self.unsettled.contains(name) => None,
             _ => {
                 let message = format!("no step before this one says who the caller is (`{name}`)");
                 let help = "put an `authenticate_*` step before it";

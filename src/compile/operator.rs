@@ -126,6 +126,7 @@ const NO_RESPONSE: &str = "policy.no_response";
 
 fn trial(operator: &Operator, cx: &mut Compile<'_>, routed: Happened) -> (Happened, bool) {
     cx.steps.clear();
+    cx.unsettled.clear();
     cx.flow = Flow { routed, ..Flow::default() };
     let inputs = operator.inputs.iter().map(|input| {
         let slot = cx.slot("input", &input.name.name);
@@ -167,9 +168,11 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.flow.roots.clear();
     cx.flow.writers = Writers::default();
     let outer = std::mem::take(cx.diags);
+    let unsettled = std::mem::take(&mut cx.unsettled);
     cx.operating.push(step.word.into());
     let (mut ops, given) = cx.body(operator, frame, &prefix);
     cx.operating.pop();
+    cx.unsettled = unsettled;
     let inner = std::mem::replace(cx.diags, outer);
     cx.report_use(operator, step.span, &inner);
     let inside = std::mem::take(&mut cx.flow);
@@ -191,6 +194,10 @@ impl Compile<'_> {
 
     /// Checks a code that a policy writes: the codes of an assertion begin with its name, and no others do.
     pub fn check_code(&mut self, code: &str, span: Span) -> Option<()> {
+        let current = usize::from(self.current());
+        if let Some(step) = self.steps.get_mut(current) {
+            step.raises.push((code.into(), span));
+        }
         let (first, rest) = code.split_once('.').unwrap_or((code, "reason"));
         match self.operator() {
             Some(operator) if operator == first => Some(()),
@@ -313,7 +320,7 @@ impl Compile<'_> {
         let frame = self.frame.as_ref()?;
         let of_service = matches!(name, "path" | "fault");
         let messages = RESERVED.contains(&name) && !of_service && name != "auth";
-        if messages || self.flow.roots.contains_key(name) {
+        if messages || self.flow.roots.contains_key(name) || self.unsettled.contains(name) {
             return None;
         }
         let message = match of_service {

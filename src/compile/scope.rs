@@ -314,6 +314,8 @@ impl Compile<'_> {
                 }
                 identity_member(name, identity, path)
             }
+            // A step before this one is wrong, and might have set it: nothing can be said about it.
+            None if self.unsettled.contains(name) => read(Read::Slot(Slot(0)), Facts::policy(Type::Any), path.len()),
             None => Err(self.not_set(name)),
         }
     }

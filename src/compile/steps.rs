@@ -12,7 +12,8 @@ use crate::compile::operator;
 use crate::compile::text::Test;
 use crate::engine::program::{Condition, Explained, Op, PutInBy, StepId, StepMeta};
 use crate::engine::read::Side;
-use crate::source::{Diagnostic, Entry, Name, Node, NodeValue, Span, read, suggest};
+use crate::engine::value::Text;
+use crate::source::{Diagnostic, Diagnostics, Entry, Name, Node, NodeValue, Span, read_remains, suggest};
 
 /// Keys that may stand beside any assertion.
 const STEP_KEYS: [&str; 4] = ["name", "when", "as", "shadow"];
@@ -52,16 +53,39 @@ pub(super) struct Parts {
 }
 
 impl<'s> Step<'s> {
-    /// Its parameters; everything wrong with them is reported.
+    /// Its parameters; everything wrong with them is reported. With mistakes it is what remains without them, so
+    /// that those in other parameters are found too.
     pub fn parameters<T: DeserializeOwned + JsonSchema>(&self, cx: &mut Compile<'_>) -> Option<T> {
         let what = format!("the parameters of `{}`", self.kind.name);
-        match self.params {
-            Some(node) if !node.is_null() => read(node, self.kind.main, &what, cx.diags),
-            _ => {
-                let none = Node::new(self.span, NodeValue::Map(Vec::new()));
-                read(&none, self.kind.main, &what, cx.diags)
-            }
-        }
+        let none = Node::new(self.span, NodeValue::Map(Vec::new()));
+        let node = self.params.filter(|node| !node.is_null()).unwrap_or(&none);
+        let mut found = Diagnostics::new();
+        let remains = read_remains(node, self.kind.main, &what, &mut found);
+        cx.mangled = Some(found).filter(Diagnostics::has_errors);
+        remains
+    }
+
+    /// Whether a diagnostic only follows from parameters that were left out because they are wrong.
+    fn follows(&self, one: &Diagnostic) -> bool {
+        let params = self.params.map_or(self.span, Node::span);
+        let lacks = matches!(one.code, "policy.missing_parameter" | "policy.empty_list");
+        one.span.is_none_or(|span| {
+            let within = span.file == params.file && span.start >= params.start && span.end <= params.end;
+            span == self.span || span == params || (lacks && within)
+        })
+    }
+
+    /// Names of the variables that it may set.
+    fn may_set(&self) -> Vec<Text> {
+        let roots = self.kind.sets.iter().filter_map(|output| output.name.split('.').next());
+        let mut names: Vec<Text> = roots.chain([self.word]).chain(self.renamed()).map(Text::from).collect();
+        let written = match self.kind.name {
+            "set" => self.params,
+            _ => self.params.and_then(|params| params.get("sets").or_else(|| params.get("collect"))),
+        };
+        let entries = written.and_then(Node::as_map).unwrap_or_default();
+        names.extend(entries.iter().map(|entry| Text::from(entry.key.as_str())));
+        names
     }
 
     /// The raw node of its parameters, at the assertion's name for a bare word.
@@ -76,7 +100,13 @@ impl<'s> Step<'s> {
 
     /// A block beside it, such as `then`.
     pub fn block(&self, name: &str) -> Option<&'s Node> {
-        self.node.get(name)
+        let misspelt = |entry: &&Entry| {
+            let known = STEP_KEYS.iter().chain(self.kind.blocks).any(|key| *key == entry.key);
+            !known && entry.key != self.word && suggest(&entry.key, self.kind.blocks.iter().copied()) == Some(name)
+        };
+        // One that is nearly right has been reported: that it is missing is the same mistake.
+        let near = || self.node.as_map()?.iter().find(misspelt).map(|entry| &entry.value);
+        self.node.get(name).or_else(near)
     }
 
     /// Index path for the steps of a block.
@@ -118,7 +148,7 @@ impl Compile<'_> {
             Step { kind, word, span, params, node: item, name, renamed, when, shadow, path }
         };
         if let Some(word) = item.as_text() {
-            let kind = self.kind(word, item.span())?;
+            let Some(kind) = self.kind(word, item.span()) else { return self.sets_unknown(word, item) };
             return Some(bare(kind, word, item.span()));
         }
         let Some(entries) = item.as_map() else {
@@ -128,7 +158,7 @@ impl Compile<'_> {
             return self.refuse("policy.wrong_type", item.span(), message, help);
         };
         let entry = self.assertion_of(entries, item.span())?;
-        let kind = self.kind(&entry.key, entry.key_span)?;
+        let Some(kind) = self.kind(&entry.key, entry.key_span) else { return self.sets_unknown(&entry.key, item) };
         for other in entries {
             self.check_step_key(kind, entry, other);
         }
@@ -159,7 +189,18 @@ impl Compile<'_> {
         };
         let rest: Vec<&Entry> = candidates.collect();
         let chosen = std::iter::once(first).chain(rest.iter().copied()).find(known).unwrap_or(first);
+        let own_blocks =
+            self.around.catalogue.iter().filter(|kind| kind.name == chosen.key).flat_map(|kind| kind.blocks);
+        let beside: Vec<&str> = STEP_KEYS.iter().chain(own_blocks).copied().collect();
         for other in std::iter::once(first).chain(rest).filter(|other| other.key != chosen.key) {
+            if !known(&other)
+                && let Some(near) = suggest(&other.key, beside.iter().copied())
+            {
+                let message = format!("unknown key `{}` beside `{}`", other.key, chosen.key);
+                let help = format!("did you mean `{near}`?");
+                self.refuse::<()>("policy.unknown_key", other.key_span, message, &help);
+                continue;
+            }
             let message = format!("`{}` cannot stand beside `{}`: a step has one assertion", other.key, chosen.key);
             let help = if other.key == "if" || chosen.key == "if" {
                 "for one step use `when`; `if` takes `then` and `else`".to_owned()
@@ -238,6 +279,24 @@ impl Compile<'_> {
         None
     }
 
+    /// A step that nobody knows sets what the one sets that was probably meant.
+    fn sets_unknown<T>(&mut self, word: &str, item: &Node) -> Option<T> {
+        let catalogue = self.around.catalogue;
+        let meant = suggest(
+            word,
+            catalogue.iter().map(|kind| kind.name).chain(self.around.operators.keys().map(AsRef::as_ref)),
+        );
+        let kind = catalogue.iter().find(|kind| Some(kind.name) == meant);
+        if kind.is_some_and(|kind| kind.name == "route") {
+            self.flow.routed = Happened::Always;
+        }
+        let roots = kind.iter().flat_map(|kind| kind.sets).filter_map(|output| output.name.split('.').next());
+        let renamed = item.get("as").and_then(Node::as_text);
+        let names: Vec<Text> = roots.chain([word]).chain(meant).chain(renamed).map(Text::from).collect();
+        self.unsettled.extend(names);
+        None
+    }
+
     pub(super) fn step(&mut self, step: &Step<'_>) -> Vec<Op> {
         let Parts { id, buffers: mut ops, condition, inner, before } = self.parts(step);
         if step.when.is_some() {
@@ -296,6 +355,7 @@ impl Compile<'_> {
             span: step.span,
             path: step.path.as_str().into(),
             reads: Vec::new(),
+            raises: Vec::new(),
             explained: self.explained(step),
         });
         self.current = id;
@@ -312,11 +372,41 @@ impl Compile<'_> {
             Some((None, false)) => step.kind.main.iter().map(|main| (*main).into()).collect(),
             _ => Vec::new(),
         };
-        Explained { from, message: None, written }
+        let decides = match step.kind.name {
+            "if" | "switch" => {
+                step.params.and_then(|node| node.as_text().or_else(|| node.get(step.kind.main?)?.as_text()))
+            }
+            _ => None,
+        };
+        let when = step.when.and_then(Node::as_text).map(one_line);
+        Explained { from, message: None, written, when, decides: decides.map(one_line) }
+    }
+
+    /// Lets the assertion compile itself. What follows only from mistakes that are reported already is not.
+    fn compile_kind(&mut self, step: &Step<'_>) -> Option<Compiled> {
+        let said = std::mem::take(self.diags);
+        let outer = self.mangled.take();
+        let compiled = (step.kind.compile)(step, self);
+        let mangled = std::mem::replace(&mut self.mangled, outer);
+        let mut found = std::mem::replace(self.diags, said);
+        if let Some(wrong) = mangled {
+            found.retain(|one| !step.follows(one));
+            found.append(wrong);
+        }
+        if compiled.is_none() || found.has_errors() {
+            self.incomplete = true;
+            self.unsettled.extend(step.may_set());
+        }
+        self.diags.append(found);
+        let sends = step.kind.sets.iter().any(|output| output.name.starts_with("response."));
+        if compiled.is_none() && (sends || step.kind.name == "route") {
+            self.flow.routed = Happened::Always;
+        }
+        compiled
     }
 
     pub(super) fn compiled(&mut self, step: &Step<'_>, id: StepId) -> Vec<Op> {
-        let compiled = (step.kind.compile)(step, self);
+        let compiled = self.compile_kind(step);
         if step.kind.ends == Ends::Always {
             self.flow.ended = true;
         }
@@ -370,6 +460,11 @@ impl Compile<'_> {
             }
         }
     }
+}
+
+/// An expression on one line.
+fn one_line(text: &str) -> Arc<str> {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").into()
 }
 
 fn is_of_response(read: &crate::engine::read::Read) -> bool {

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 
 use crate::compile::Compile;
+use crate::compile::flow::Root;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::Condition;
 use crate::engine::read::Read;
-use crate::engine::value::{Facts, Mark, Val};
+use crate::engine::value::{Facts, Mark, Origin, Type, Val};
 use crate::expr::{self, Compiled, Place, Template, fault_by};
 use crate::fault::Fault;
 use crate::secret::keyed_hash;
@@ -246,13 +247,27 @@ impl Compile<'_> {
     fn expression_errors<T>(&mut self, node: &Node, errors: Vec<expr::Error>) -> Option<T> {
         for error in errors {
             let span = node.position_of(error.at.start, error.at.end);
-            let mut diagnostic = Diagnostic::error(error.code, span, clause(&error.message)).with_label(error.label);
-            if let Some(help) = error.help {
-                diagnostic = diagnostic.with_help(help);
-            }
-            self.report(diagnostic);
+            let diagnostic =
+                Diagnostic::error(error.code, span, clause(&error.message)).with_label(error.label.clone());
+            let help = self.plain_set(node.as_text().unwrap_or_default(), error.code, &error.label);
+            self.report(diagnostic.with_help(help.unwrap_or_else(|| error.cure())));
         }
         None
+    }
+
+    /// The cure where a number meets a variable that a plain `set` has made: `set: { sum: 0 }` makes the text "0".
+    pub fn plain_set(&self, source: &str, code: &str, types: &str) -> Option<String> {
+        let ty = ["int", "float"].into_iter().find(|ty| types.split(' ').any(|word| word == *ty))?;
+        if code != "expr.type_mismatch" || !types.split(' ').any(|word| word == "string") {
+            return None;
+        }
+        let mut words = source.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        let is_plain = |name: &str| {
+            let root = self.flow.roots.get(name);
+            matches!(root, Some(Root::Value(_, facts)) if facts.ty == Type::Text && facts.origin == Origin::Policy)
+        };
+        let name = words.find(|word| is_plain(word))?;
+        Some(format!("`{name}` was set to a text; for a number write `set: {{ {name}: {{ value: 0, type: {ty} }} }}`"))
     }
 
     /// Where no type says how a scalar is read, some of them are read in one way by YAML 1.1 and in another by

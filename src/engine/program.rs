@@ -219,6 +219,8 @@ pub struct StepMeta {
     pub path: Arc<str>,
     /// Variables that its texts and conditions read.
     pub reads: Vec<Read>,
+    /// Codes of its own that it was told to raise, and where they are written.
+    pub raises: Vec<(Arc<str>, Span)>,
     /// For `check --explain`.
     pub explained: Explained,
 }
@@ -232,6 +234,10 @@ pub struct Explained {
     pub message: Option<&'static str>,
     /// The parameters that are written.
     pub written: Vec<Arc<str>>,
+    /// The condition beside it.
+    pub when: Option<Arc<str>>,
+    /// What it decides by: the condition of an `if`, the value of a `switch`.
+    pub decides: Option<Arc<str>>,
 }
 
 /// What has put a step into a pipeline.

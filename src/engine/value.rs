@@ -274,6 +274,12 @@ impl Element {
     }
 }
 
+/// A word with its article: `a list`, `an int`.
+pub fn with_article(word: &str) -> String {
+    let article = if word.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+    format!("{article} {word}")
+}
+
 impl Type {
     /// The word of the documentation.
     pub fn word(self) -> &'static str {

@@ -152,6 +152,12 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.default_as_case",
+        "`default` stands below `cases:`, where it is the case of the text `default` and of no other value.",
+        "Write `default:` beside `cases:`, as a key of the step.",
+        "- switch: request.method\n  cases: { GET: [...] }\n  default: [{ respond: 405 }]",
+    ),
+    page(
         "policy.not_in_catch",
         "`raise: again` stands where no fault has been caught.",
         "Put it into a `catch` block; elsewhere raise a code of your own.",

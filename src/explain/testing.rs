@@ -16,6 +16,12 @@ pub(super) const PAGES: &[Page] = &[
         "expect: { status: 200, upstream: [{ headers: { x-tenant: acme } }] }",
     ),
     page(
+        "test.unknown_fault",
+        "A policy test expects a fault that no step which can take part raises.",
+        "Correct the code; a run of the case shows the one that comes. `fault: none` expects that there is none.",
+        "expect: { status: 403, fault: authorize.group }",
+    ),
+    page(
         "test.bad_path",
         "A policy test expects a value at a JSONPath that is none (RFC 9535).",
         "Begin it at `$`; in a list of its own each name stands behind a dot or in brackets.",

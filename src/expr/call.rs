@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::engine::value::{Element, Facts, Mark, Type, Value};
+use crate::engine::value::{Element, Facts, Mark, Type, Value, with_article};
 use crate::expr::check::{Check, Typed, marked_order, mixed, unresolved_at};
 use crate::expr::functions::{ALIASES, FUNCTIONS, Function, RANDOM_BYTES_MAX, RANDOM_BYTES_MIN, Returns, Run, named};
 use crate::expr::node::{Node, network};
@@ -178,7 +178,7 @@ pub(super) fn wrong_count(function: &Function, at: Range<usize>, got: usize) -> 
 }
 
 pub(super) fn wrong_type(function: &Function, at: Range<usize>, accepts: Kinds, got: Type) -> Error {
-    let message = format!("{} takes {} here; this is a {}.", function.name, accepts.words(), got.word());
+    let message = format!("{} takes {} here; this is {}.", function.name, accepts.words(), with_article(got.word()));
     Error::new("expr.wrong_arguments", at, message, got.word())
         .with_help(format!("write {}({}): {}", function.name, function.parameters, function.doc))
 }

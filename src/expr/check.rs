@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::engine::value::{Element, Facts, Text, Type, Val, Value};
+use crate::engine::value::{Element, Facts, Text, Type, Val, Value, with_article};
 use crate::expr::narrow::Present;
 use crate::expr::node::Node;
 use crate::expr::parse::{Expr, Kind, Step};
@@ -95,7 +95,7 @@ impl<'s> Check<'s> {
         if Kinds::of(typed.facts.ty).meets(Kinds::BOOL) {
             return Some(typed);
         }
-        let message = format!("`{sign}` works on bools; this is a {}.", typed.facts.ty.word());
+        let message = format!("`{sign}` works on bools; this is {}.", with_article(typed.facts.ty.word()));
         let error = Error::new("expr.type_mismatch", expr.at.clone(), message, typed.facts.ty.word());
         self.refuse(error.with_help("compare it with something: `x == 'a'`, `x > 0`, `exists(x)`"))
     }
@@ -215,7 +215,7 @@ impl<'s> Check<'s> {
         };
         if !Kinds::of(key_typed.facts.ty).meets(wanted) {
             let (holder, key_word) = (holder.facts.ty.word(), key_typed.facts.ty.word());
-            let message = format!("A {holder} is indexed by {}; this is a {key_word}.", wanted.words());
+            let message = format!("A {holder} is indexed by {}; this is {}.", wanted.words(), with_article(key_word));
             return self.refuse(Error::new("expr.type_mismatch", key.at.clone(), message, key_word));
         }
         let facts = Facts { ty, absent: true, ..holder.facts }.mixed(key_typed.facts);
@@ -278,14 +278,14 @@ pub(super) fn no_member(ty: Type, step: &Step) -> Error {
     let message = match (ty, step.index) {
         (Type::List(_), _) => format!("A list has positions, no member `{}`.", step.name),
         (Type::Map(_), _) => format!("A map has keys, no position {}.", step.name),
-        _ => format!("A {word} has no members."),
+        _ => format!("This is {}: it has no members.", with_article(word)),
     };
     let help = match ty {
         Type::List(_) => "write list[0], or list.len() for a function",
         Type::Map(_) => "write map.key or map['key']",
         _ => "functions are called with parentheses: x.len() or len(x)",
     };
-    Error::new("expr.no_member", step.at.clone(), message, format!("not in a {word}")).with_help(help)
+    Error::new("expr.no_member", step.at.clone(), message, format!("not in {}", with_article(word))).with_help(help)
 }
 
 pub(super) fn marked_order(at: Range<usize>) -> Error {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::engine::read::{Read, Reader};
-use crate::engine::value::{Facts, Type, Val, Value};
+use crate::engine::value::{Facts, Type, Val, Value, with_article};
 use crate::expr::check::{Check, may_be_absent};
 use crate::expr::narrow::{Present, proves};
 use crate::expr::node::Node;
@@ -75,7 +75,7 @@ pub fn compile_condition(source: &str, scope: &mut dyn Scope) -> Result<Compiled
     let start = source.len() - source.trim_start().len();
     let at = start..source.trim_end().len().max(start);
     if !Kinds::of(ty).meets(Kinds::BOOL) {
-        let message = format!("A condition is a bool; this is a {}.", ty.word());
+        let message = format!("A condition is a bool; this is {}.", with_article(ty.word()));
         let help = match ty {
             Type::Text => "compare it (`x == 'a'`) or ask whether it is there (`exists(x)`)",
             _ => "compare it with something, such as `x > 0`, or ask `exists(x)`",

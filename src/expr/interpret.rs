@@ -26,6 +26,7 @@ use rhai::{AST, Dynamic, Position, Scope as Locals, Stmt};
 
 pub use self::engine::{CALLS_MAX, DEPTH_MAX, FUNCTION_DEPTH_MAX, FUNCTIONS_MAX, TEXT_MAX, VARIABLES_MAX};
 pub use self::lists::LIST_MAX;
+pub use self::lower::Assigned;
 use self::lower::{Form, Known, Lower, OUT, nothing_read};
 pub use self::nodes::CALL_BYTES_MAX;
 use self::plan::{Input, Method, PUSH};
@@ -52,6 +53,8 @@ pub struct Interpreted {
     random: bool,
     /// Codes of its denials and failures, and where they stand.
     pub codes: Vec<(String, std::ops::Range<usize>)>,
+    /// What a script puts into its results.
+    pub results: Vec<Assigned>,
     /// Of everything that it reads, mixed; the type is that of its value.
     pub facts: Facts,
 }
@@ -121,6 +124,7 @@ fn compile(text: &str, scope: &mut dyn Scope, form: Form<'_>) -> Result<Interpre
         read: nothing_read(),
         random: false,
         codes: Vec::new(),
+        results: Vec::new(),
         receiver: None,
         errors: Vec::new(),
     };
@@ -142,7 +146,8 @@ fn compile(text: &str, scope: &mut dyn Scope, form: Form<'_>) -> Result<Interpre
         return Err(errors);
     }
     let facts = Facts { ty: known.facts.ty, absent: known.facts.absent, ..lower.read };
-    Ok(Interpreted { ast: lowered, inputs: lower.inputs.into(), random: lower.random, codes: lower.codes, facts })
+    let Lower { inputs, random, codes, results, .. } = lower;
+    Ok(Interpreted { ast: lowered, inputs: inputs.into(), random, codes, results, facts })
 }
 
 /// An expression is one value: statements stand in a block of their own.
@@ -215,6 +220,7 @@ impl Lower<'_> {
     fn tree(&mut self, ast: &AST) -> (AST, Known) {
         self.inputs.clear();
         self.codes.clear();
+        self.results.clear();
         let mut functions = rhai::Module::new();
         for (_, _, _, _, function) in ast.shared_lib().iter_script_fn_info() {
             self.parameters = function.params.to_vec();

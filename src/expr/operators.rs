@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::engine::value::{Element, Facts, Mark, Type, Value};
+use crate::engine::value::{Element, Facts, Mark, Type, Value, with_article};
 use crate::expr::check::{Check, Typed, marked_order};
 use crate::expr::compare::element_kinds;
 use crate::expr::narrow::proves;
@@ -17,7 +17,7 @@ impl Check<'_> {
     pub fn negate(&mut self, inner: &Expr, expr: &Expr) -> Option<Typed> {
         let typed = self.present(inner, true, Type::Int)?;
         if !Kinds::of(typed.facts.ty).meets(Kinds::NUMBER) {
-            let message = format!("`-` works on numbers; this is a {}.", typed.facts.ty.word());
+            let message = format!("`-` works on numbers; this is {}.", with_article(typed.facts.ty.word()));
             return self.refuse(Error::new("expr.type_mismatch", inner.at.clone(), message, typed.facts.ty.word()));
         }
         let ty = if typed.facts.ty == Type::Json { Type::Any } else { typed.facts.ty };
@@ -130,7 +130,8 @@ impl Check<'_> {
     ) -> Option<Typed> {
         let (needle_kinds, hay_kinds) = (Kinds::of(needle.facts.ty), Kinds::of(hay.facts.ty));
         if !hay_kinds.meets(Kinds::LIST.or(Kinds::MAP).or(Kinds::TEXT)) {
-            let message = format!("`in` looks into lists, texts and maps; this is a {}.", hay.facts.ty.word());
+            let message =
+                format!("`in` looks into lists, texts and maps; this is {}.", with_article(hay.facts.ty.word()));
             return self.refuse(Error::new("expr.type_mismatch", hay_expr.at.clone(), message, hay.facts.ty.word()));
         }
         let fits = match (hay.facts.ty, &hay.node) {
@@ -233,7 +234,7 @@ fn open(ty: Type) -> Type {
 
 pub(super) fn mismatch(at: Range<usize>, rule: &str, left: Facts, right: Facts) -> Error {
     let (left_word, right_word) = (left.ty.word(), right.ty.word());
-    let message = format!("{rule}; here are a {left_word} and a {right_word}.");
+    let message = format!("{rule}; here are {} and {}.", with_article(left_word), with_article(right_word));
     Error::new("expr.type_mismatch", at, message, format!("{left_word} and {right_word}"))
         .with_help(convert(left.ty, right.ty))
 }

@@ -222,10 +222,7 @@ impl Template {
 
     /// Marks of its values, one by one: a record shows each for itself.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Literal(_) => None,
-            Part::Hole(compiled) => Some(compiled.facts.mark),
-        })
+        self.holes().map(|hole| hole.facts.mark)
     }
 
     /// Appends the text for a record: in the place of a credential stands its `hash`.

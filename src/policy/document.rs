@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::compile::fragment::Fragment;
-use crate::engine::value::Text;
+use crate::engine::value::{Text, with_article};
 use crate::policy::resources::{self, ResourceKind};
 use crate::source::{
     Diagnostic, Diagnostics, Entries, Literal, Name, Node, OneOrMany, Span, Text as SourceText, read, suggest,
@@ -318,7 +318,7 @@ impl Names {
         }
         let key = (kind.into(), text.into());
         if let Some(first) = self.0.get(&key) {
-            let message = format!("there is already a {kind} called `{text}`");
+            let message = format!("there is already {} called `{text}`", with_article(kind));
             let diagnostic = Diagnostic::error("policy.duplicate_name", name.span(), message)
                 .with_note(*first, "the first one stands here")
                 .with_help("rename or remove one of them");

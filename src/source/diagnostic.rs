@@ -1,6 +1,6 @@
 //! A mistake in a file, and the list of all mistakes of a load.
 
-use super::{Sources, Span};
+use super::{FileId, Sources, Span};
 
 /// Diagnostics beyond this many are counted but not kept.
 pub const DIAGNOSTICS_MAX: usize = 1000;
@@ -135,6 +135,31 @@ impl Diagnostics {
         }
         // What the other list had already dropped counts too.
         (self.errors, self.warnings) = (errors, warnings);
+    }
+
+    /// Keeps only some.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Diagnostic) -> bool) {
+        let count = |kept: &[Diagnostic]| {
+            let warnings = kept.iter().filter(|one| one.severity == Severity::Warning).count();
+            (kept.len() - warnings, warnings)
+        };
+        let (errors, warnings) = count(&self.kept);
+        self.kept.retain(|one| keep(one));
+        let (errors_kept, warnings_kept) = count(&self.kept);
+        self.errors -= errors - errors_kept;
+        self.warnings -= warnings - warnings_kept;
+        self.kept_warnings = warnings_kept;
+    }
+
+    /// The same, where the one file that all of them are about is known by another number.
+    #[must_use]
+    pub fn moved_to(mut self, file: FileId) -> Self {
+        for one in &mut self.kept {
+            for span in one.span.iter_mut().chain(one.notes.iter_mut().map(|(span, _)| span)) {
+                span.file = file;
+            }
+        }
+        self
     }
 
     /// Removes what was said before: steps of defaults are checked in every service that they reach.

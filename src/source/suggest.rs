@@ -20,6 +20,23 @@ pub fn suggest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// The words nearest to a name, at most `count`, the nearest first: for whoever asks for something that is not there.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+    let name: String = name.chars().take(WORD_BYTES_MAX).collect();
+    let far = name.chars().count() / 2;
+    let mut found: Vec<(usize, &str)> = candidates
+        .map(|candidate| {
+            // What begins with all that was written is nearer than what differs in it.
+            let rest = candidate.strip_prefix(name.as_str()).map(|_| 1);
+            (rest.unwrap_or_else(|| strsim::damerau_levenshtein(&name, candidate)), candidate)
+        })
+        .filter(|(distance, _)| *distance <= far)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().take(count).map(|(_, candidate)| candidate).collect()
+}
+
 /// The number of slips between two normal words; `None` when there are too many, or when a word would
 /// be replaced altogether (`a` for `b`).
 fn slips(wanted: &str, candidate: &str, slips_max: usize) -> Option<usize> {

@@ -34,6 +34,16 @@ pub fn read<T>(node: &Node, main: Option<&str>, what: &str, diags: &mut Diagnost
 where
     T: DeserializeOwned + JsonSchema,
 {
+    let errors = diags.error_count();
+    read_remains(node, main, what, diags).filter(|_| diags.error_count() == errors)
+}
+
+/// The same, and with mistakes still what remains without the parts that are wrong, where that makes a `T`: so
+/// that one mistake does not hide those beside it. A key that is nearly right counts as the right one.
+pub fn read_remains<T>(node: &Node, main: Option<&str>, what: &str, diags: &mut Diagnostics) -> Option<T>
+where
+    T: DeserializeOwned + JsonSchema,
+{
     let run = Run::new(main, None);
     let quick = T::deserialize(NodeDeserializer::root(node, what, &run));
     if let Ok(value) = quick
@@ -43,12 +53,11 @@ where
     }
     let schema = schemars::generate::SchemaGenerator::default().into_root_schema_for::<T>().to_value();
     let run = Run::new(main, Some(&schema));
+    let mut remains = None;
     for _ in 0..READS_MAX {
         let outcome = T::deserialize(NodeDeserializer::root(node, what, &run));
         let deserializer = NodeDeserializer::root(node, what, &run);
-        if let Err(error) = outcome {
-            deserializer.record(error);
-        }
+        remains = outcome.map_err(|error| deserializer.record(error)).ok();
         if !run.left_something_out() {
             break;
         }
@@ -60,7 +69,7 @@ where
     for diagnostic in found {
         diags.push(diagnostic);
     }
-    None
+    remains
 }
 
 #[cfg(test)]

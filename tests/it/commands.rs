@@ -59,6 +59,60 @@ fn check_takes_another_folder_and_explains_pipelines() {
 }
 
 #[test]
+fn check_explains_what_steps_depend_on() {
+    let policy = "service: a\nmatch: { path: /a }\npolicy:\n  - when: request.method == 'PUT'\n    log: put\n  - if: request.query.v == '1'\n    \
+                  then: [{ respond: 201 }]\n  - switch: request.host\n    cases: { a: [{ respond: 202 }] }\n    default: [{ respond: 203 }]\n";
+    let folder = Folder::with(&[("policies/a.yaml", policy)]);
+    let said = gatewright(&folder.0, &["check", "--explain"]);
+    assert_eq!(said.code, 0, "{}", said.out);
+    for part in ["  when request.method == 'PUT'\n", "  if request.query.v == '1'\n", "  switch request.host\n"] {
+        assert!(said.out.contains(part), "no {part} in:\n{}", said.out);
+    }
+    let said = gatewright(&folder.0, &["check", "--explain", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let steps = &json["services"][0]["steps"];
+    assert_eq!(
+        (&steps[0]["when"], &steps[0]["decides"]),
+        (&"request.method == 'PUT'".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(steps[1]["decides"], "request.query.v == '1'");
+}
+
+#[test]
+fn mistakes_of_the_configuration_hide_none_of_the_policies() {
+    let config = "lisseners: []\nenv: HOME\nlimits: { haed: 1KiB }\n";
+    let folder = Folder::with(&[("gateway.yaml", config), ("policies/a.yaml", BROKEN)]);
+    let said = gatewright(&folder.0, &["check"]);
+    assert_eq!(said.code, 3);
+    for part in ["gateway.yaml:1:1", "did you mean `head`", "policies/a.yaml:4:5", "errors"] {
+        assert!(said.out.contains(part), "no {part} in:\n{}", said.out);
+    }
+    // What may be wrong only because the configuration could not be read is not said.
+    let reader =
+        "service: a\nmatch: { path: /a }\nlisteners: [main]\npolicy:\n  - respond: { text: \"${env.HOME}\" }\n";
+    let folder = Folder::with(&[("gateway.yaml", "listeners: {\n"), ("policies/a.yaml", reader)]);
+    let said = gatewright(&folder.0, &["check"]);
+    assert_eq!((said.code, said.out.matches("error[").count()), (3, 1), "{}", said.out);
+}
+
+#[test]
+fn explain_finds_the_codes_of_operators() {
+    let policy = "service: a\nmatch: { path: /a }\npolicy:\n  - raise: { status: 422, code: orders.too_many }\n";
+    let folder = Folder::with(&[("policies/a.yaml", policy)]);
+    let said = gatewright(&folder.0, &["explain", "orders.too_many"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("policies/a.yaml:4"), "{}", said.out);
+    let said = gatewright(&folder.0, &["explain", "orders.to_many"]);
+    assert_eq!(said.code, 2);
+    assert!(said.err.contains("orders.too_many"), "{}", said.err);
+    let said = gatewright(&folder.0, &["explain", "route.timeout"]);
+    assert_eq!(said.code, 2);
+    for near in ["route.timeout_total", "route.timeout_connect"] {
+        assert!(said.err.contains(near), "no {near} in {}", said.err);
+    }
+}
+
+#[test]
 fn nothing_starts_on_broken_files() {
     let folder = Folder::with(&[("policies/a.yaml", BROKEN)]);
     let said = gatewright(&folder.0, &["run"]);

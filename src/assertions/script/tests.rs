@@ -53,12 +53,27 @@ fn results_have_the_types_that_are_declared() {
     assert_eq!(set("out.a = [1, #{ b: request.json }]; out.b = 3;", "a: json, b: float").0, 204);
     assert_eq!(set("if false { out.a = 1; }", "a: \"int?\"").0, 204);
     assert_eq!(set("out.a = request.json.nothing;", "a: \"int?\"").0, 204);
-    let (status, fault, detail) = set("out.a = 'x';", "a: int");
+    let (status, fault, detail) = set("let b = 'x'; out.a = b;", "a: int");
     assert_eq!(
         (status, fault.as_str(), detail.as_str()),
         (500, "script.type", "out.a is a string; `sets` declares int")
     );
     assert_eq!(set("let b = 1;", "a: int").2, "out.a is not set");
+    assert_eq!(set("if request.json.a == 2 { out.a = 1; }", "a: int").0, 500);
+}
+
+#[test]
+fn a_result_of_the_wrong_type_is_the_fault_of_whoever_sent_it() {
+    let set = |script: &str| {
+        let outcome = ran(script, "a: int");
+        (outcome.status, outcome.fault.unwrap_or_default(), outcome.record.detail.unwrap_or_default())
+    };
+    let by = |status: u16, detail: &str| (status, "script.type".to_owned(), detail.to_owned());
+    assert_eq!(set("out.a = request.json.t;"), by(400, "out.a is a string; `sets` declares int"));
+    assert_eq!(set("out.a = 1; out.a += request.json.a / 2.0;"), by(400, "out.a is a float; `sets` declares int"));
+    assert_eq!(set("out.a = request.json.nothing;"), by(400, "out.a is absent"));
+    assert_eq!(set("let n = request.json.nothing; out.a = n;"), by(400, "out.a is absent"));
+    assert_eq!(set("if request.json.a == 1 { out.a = 1.5 + 1; }"), by(500, "out.a is a float; `sets` declares int"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::compile::Compile;
 use crate::compile::scope::RESERVED;
 use crate::engine::read::Slot;
-use crate::engine::value::{Element, Facts, Mark, Origin, Type, Val, Value};
+use crate::engine::value::{Element, Facts, Origin, Type, Val, Value, with_article};
 use crate::expr::Kinds;
 use crate::expr::interpret::{Interpreted, script};
 use crate::source::{Diagnostic, Entries, Expression, Literal, Node, Sources, Span};
@@ -23,6 +23,8 @@ pub(super) struct Declared {
     word: String,
     optional: bool,
     slot: Slot,
+    /// Where the values come from that the script puts into it.
+    origin: Origin,
 }
 
 /// Where the lines of a script begin, for the details of faults.
@@ -103,11 +105,8 @@ impl Written {
                 for error in errors {
                     let span = self.span(error.at.start, error.at.end);
                     let message = crate::compile::text::clause(&error.message);
-                    let diagnostic = Diagnostic::error(error.code, span, message).with_label(error.label);
-                    cx.report(match error.help {
-                        Some(help) => diagnostic.with_help(help),
-                        None => diagnostic,
-                    });
+                    let help = cx.plain_set(self.text(), error.code, &error.label).unwrap_or_else(|| error.cure());
+                    cx.report(Diagnostic::error(error.code, span, message).with_label(error.label).with_help(help));
                 }
                 return None;
             }
@@ -121,10 +120,33 @@ impl Written {
         let ty = compiled.facts.ty;
         if !Kinds::of(ty).meets(Kinds::BOOL) {
             let span = self.span(0, self.text().trim_end().len());
-            let message = format!("a script answers true, false or nothing; this one ends with a {}", ty.word());
+            let message =
+                format!("a script answers true, false or nothing; this one ends with {}", with_article(ty.word()));
             return cx.refuse("expr.not_bool", span, message, "end it with a condition, or with a `;`");
         }
+        legal &= self.fits(&compiled, declared, cx);
         legal.then(|| (compiled, self.places(cx.around.sources)))
+    }
+
+    /// Whether each value that is put into a result can be of its type, as far as types are known.
+    fn fits(&self, compiled: &Interpreted, declared: &[Declared], cx: &mut Compile<'_>) -> bool {
+        let mut fits = true;
+        for assigned in compiled.results.iter().filter(|assigned| assigned.whole) {
+            let Some(result) = declared.iter().find(|result| result.name == assigned.name) else { continue };
+            let (ty, Declared { name, word, .. }) = (assigned.facts.ty, result);
+            if Kinds::of(result.ty).comparable(Kinds::of(ty)) {
+                continue;
+            }
+            let message = format!("`sets` declares `{name}` as {word}; this is {}", with_article(ty.word()));
+            let help = match result.ty {
+                Type::Int | Type::Float | Type::Text => format!("write `{}(...)` around it", result.ty.word()),
+                _ => format!("declare `{name}: {}`", ty.word()),
+            };
+            let span = self.span(assigned.at.start, assigned.at.end);
+            cx.refuse::<()>("expr.type_mismatch", span, message, &help);
+            fits = false;
+        }
+        fits
     }
 
     fn places(&self, sources: &Sources) -> Places {
@@ -171,14 +193,23 @@ pub(super) fn declared(sets: &Entries<Node>, cx: &mut Compile<'_>) -> Vec<Declar
         }
         let word = node.as_text().unwrap_or_default();
         let (plain, optional) = word.strip_suffix('?').map_or((word, false), |plain| (plain, true));
-        let Some(ty) = type_of(plain) else {
+        let ty = type_of(plain);
+        if ty.is_none() {
             let message = format!("`{word}` is no type");
             let help =
                 "one of string, int, float, bool, bytes, time, url, list, map, json; with `?` it may stay absent";
             cx.refuse::<()>("policy.bad_value", node.span(), message, help);
-            continue;
-        };
-        all.push(Declared { name: text.to_owned(), ty, word: word.to_owned(), optional, slot: Slot(0) });
+        }
+        // Declared all the same, so that what sets or reads it is not reported too.
+        let ty = ty.unwrap_or(Type::Any);
+        all.push(Declared {
+            name: text.to_owned(),
+            ty,
+            word: word.to_owned(),
+            optional,
+            slot: Slot(0),
+            origin: Origin::Policy,
+        });
     }
     all
 }
@@ -198,28 +229,36 @@ fn type_of(word: &str) -> Option<Type> {
     })
 }
 
-/// Makes the results variables; their origin and mark are those of everything that the script reads.
-pub(super) fn set(declared: &[Declared], facts: Option<Facts>, cx: &mut Compile<'_>) -> Vec<Declared> {
-    let (origin, mark) = facts.map_or((Origin::Policy, Mark::None), |facts| (facts.origin, facts.mark));
+/// Makes the results variables; their mark is that of everything that the script reads, and so is their origin: what
+/// was read may have decided which values they get.
+pub(super) fn set(declared: &[Declared], script: Option<&Interpreted>, cx: &mut Compile<'_>) -> Vec<Declared> {
+    let facts = script.map_or(Facts::policy(Type::Any), |script| script.facts);
     let declare = |one: &Declared| {
-        let slot = cx.variable(&one.name, Facts { ty: one.ty, absent: one.optional, origin, mark });
-        Declared { name: one.name.clone(), word: one.word.clone(), slot, ..*one }
+        let slot = cx.variable(&one.name, Facts { ty: one.ty, absent: one.optional, ..facts });
+        let own = script.into_iter().flat_map(|script| &script.results).filter(|assigned| assigned.name == one.name);
+        let origin = own.map(|assigned| assigned.facts.origin).max().unwrap_or(Origin::Policy);
+        Declared { name: one.name.clone(), word: one.word.clone(), slot, origin, ..*one }
     };
     declared.iter().map(declare).collect()
 }
 
-/// The values of the declared results; else why there is none.
-pub(super) fn results(declared: &[Declared], found: Vec<(String, Value)>) -> Result<Vec<(Slot, Value)>, String> {
+/// The values of the declared results; else whose fault it is that there is none, and why.
+pub(super) fn results(
+    declared: &[Declared],
+    found: Vec<(String, Value)>,
+) -> Result<Vec<(Slot, Value)>, (Origin, String)> {
     let mut found: std::collections::BTreeMap<String, Value> = found.into_iter().collect();
     let mut values = Vec::with_capacity(declared.len());
     for one in declared {
         let value = match found.remove(&one.name) {
             None | Some(Value::Absent) if one.optional => Value::Absent,
-            None | Some(Value::Absent) => return Err(format!("out.{} is not set", one.name)),
+            // No way through the script that was taken sets it: that is the script's own mistake.
+            None => return Err((Origin::Policy, format!("out.{} is not set", one.name))),
+            Some(Value::Absent) => return Err((one.origin, format!("out.{} is absent", one.name))),
             Some(value) => {
-                let got = value.view().type_word();
+                let got = with_article(value.view().type_word());
                 fitting(value, one.ty)
-                    .ok_or_else(|| format!("out.{} is a {got}; `sets` declares {}", one.name, one.word))?
+                    .ok_or_else(|| (one.origin, format!("out.{} is {got}; `sets` declares {}", one.name, one.word)))?
             }
         };
         values.push((one.slot, value));

@@ -14,7 +14,7 @@ use crate::compile::text::{Sink, TextParam};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::{Read, Slot};
-use crate::engine::value::{Element, Facts, Text, Type, Val, Value};
+use crate::engine::value::{Element, Facts, Text, Type, Val, Value, with_article};
 use crate::expr::{Kinds, Place, Resolved, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entry, Name, Node, NodeValue, ScalarStyle, suggest};
@@ -293,7 +293,7 @@ fn of_list(item: &Node, cx: &mut Compile<'_>) -> Option<TextParam> {
     let text = cx.text_of(item, Place::Plain, Sink::Inside)?;
     match fit(Type::Text, text.facts().ty) {
         Fit::No => {
-            let message = format!("expected a text, got a {}", text.facts().ty.word());
+            let message = format!("expected a text, got {}", with_article(text.facts().ty.word()));
             cx.refuse("policy.wrong_type", item.span(), message, "convert it: `${string(...)}`")
         }
         _ => Some(text),
@@ -333,7 +333,7 @@ fn of_text(input: &Input, node: &Node, cx: &mut Compile<'_>) -> Option<(Argument
     let got = text.facts();
     let fit = fit(input.ty, got.ty);
     if fit == Fit::No {
-        let message = format!("`{}` is declared {}, got a {}", input.name.name, input.word, got.ty.word());
+        let message = format!("`{}` is declared {}, got {}", input.name.name, input.word, with_article(got.ty.word()));
         let help = match input.ty {
             Type::Int => "convert it: `${int(...)}`".to_owned(),
             Type::Float => "convert it: `${float(...)}`".to_owned(),

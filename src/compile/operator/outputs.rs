@@ -8,7 +8,7 @@ use crate::compile::steps::Step;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Slot;
-use crate::engine::value::{Facts, Origin, Type, Value};
+use crate::engine::value::{Facts, Origin, Type, Value, with_article};
 use crate::expr::fault_by;
 use crate::source::{Name, Span};
 
@@ -72,7 +72,8 @@ fn of_flow(operator: &Operator, output: &Output, whole: bool, cx: &mut Compile<'
     }
     let fit = fit(output.ty, facts.ty);
     if fit == Fit::No {
-        let message = format!("`{name}` is declared {}, and the steps set it to a {}", output.word, facts.ty.word());
+        let message =
+            format!("`{name}` is declared {}, and the steps set it to {}", output.word, with_article(facts.ty.word()));
         let help = format!(
             "convert it: `- set: {{ {name}: {{ value: ..., type: {} }} }}`, or declare the type that it has",
             output.word

@@ -5,7 +5,7 @@
 
 use rhai::{Expr, FnCallExpr, Position, Stmt};
 
-use crate::engine::value::{Element, Facts, Mark, Type, Value};
+use crate::engine::value::{Element, Facts, Mark, Type, Value, with_article};
 use crate::expr::call::{not_literal, unknown, wrong_count, wrong_type};
 use crate::expr::check::{marked_order, unresolved_at};
 use crate::expr::functions::{Function, Returns, Run, named};
@@ -127,7 +127,7 @@ impl Lower<'_> {
     fn membership(&mut self, place: &mut Expr, args: Vec<Expr>, known: &[Known], at: Position) -> Known {
         let hay = known.get(1).map_or(Type::Any, |known| known.facts.ty);
         if !Kinds::of(hay).meets(Kinds::LIST.or(Kinds::MAP).or(Kinds::TEXT)) {
-            let message = format!("`in` looks into lists, texts and maps; this is a {}.", hay.word());
+            let message = format!("`in` looks into lists, texts and maps; this is {}.", with_article(hay.word()));
             let error = Error::new("expr.type_mismatch", self.at(at), message, hay.word());
             return self.refuse(error);
         }
@@ -177,25 +177,34 @@ impl Lower<'_> {
         match function {
             Some(function) => self.function(place, function, (args, known), at),
             None => {
-                let mut error = unknown(&name, self.at(at));
-                let functions = self.functions.clone();
-                let mut names: Vec<&str> = functions.iter().map(|(own, _)| own.as_str()).collect();
-                names.push(PUSH);
-                for method in Method::ALL {
-                    names.push(method.name());
-                }
-                if matches!(self.form, Form::Script(_)) {
-                    names.push("deny");
-                    names.push("fail");
-                }
-                if let Some((_, parameters)) = functions.iter().find(|(own, _)| *own == name) {
-                    error.message = format!("{name} takes {parameters} arguments; here are {arity}.");
-                } else if let Some(near) = nearest(&name, names.into_iter()) {
-                    error.help = Some(format!("did you mean `{near}`?"));
-                }
+                let error = self.unknown_call(&name, arity, self.at(at));
                 self.refuse(error)
             }
         }
+    }
+
+    /// No function has this name: the nearest one, else all there are.
+    fn unknown_call(&self, name: &str, arity: usize, at: std::ops::Range<usize>) -> Error {
+        let mut error = unknown(name, at);
+        if let Some((_, parameters)) = self.functions.iter().find(|(own, _)| *own == name) {
+            error.message = format!("{name} takes {parameters} arguments; here are {arity}.");
+            return error;
+        }
+        let own = self.functions.iter().map(|(own, _)| own.as_str()).filter(|own| !own.starts_with("anon$"));
+        let mut more: Vec<&str> = own.collect();
+        if matches!(self.form, Form::Script(_)) {
+            more.extend(["deny", "fail"]);
+        }
+        let methods: Vec<&str> = Method::ALL.iter().map(|method| method.name()).chain([PUSH]).collect();
+        if let Some(near) = nearest(name, more.iter().chain(&methods).copied()) {
+            error.help = Some(format!("did you mean `{near}`?"));
+        } else if let Some(help) = error.help.as_mut().filter(|help| !help.starts_with("did you mean")) {
+            if !more.is_empty() {
+                help.push_str(&format!(", {}", more.join(", ")));
+            }
+            help.push_str(&format!("; the methods of lists are: {}", methods.join(", ")));
+        }
+        error
     }
 
     fn method(&mut self, place: &mut Expr, method: Method, mut args: Vec<Expr>, at: Position) -> Known {
@@ -218,7 +227,7 @@ impl Lower<'_> {
         }
         let list = known.first().map_or(Type::Any, |known| known.facts.ty);
         if !Kinds::of(list).meets(Kinds::LIST) {
-            let message = format!("`{}` works on lists; this is a {}.", method.name(), list.word());
+            let message = format!("`{}` works on lists; this is {}.", method.name(), with_article(list.word()));
             let error = Error::new("expr.wrong_arguments", self.at(at), message, list.word());
             return self.refuse(error.with_help(usage));
         }

@@ -5,7 +5,7 @@
 
 use rhai::{ASTFlags, Expr, FnCallExpr, Position};
 
-use crate::engine::value::{Facts, Type};
+use crate::engine::value::{Facts, Type, with_article};
 use crate::expr::check::{no_member, unresolved_at};
 use crate::expr::interpret::lower::{Form, Known, Lower, OUT};
 use crate::expr::interpret::plan::{Action, Input, Link, PUSH};
@@ -93,10 +93,10 @@ impl Lower<'_> {
                 let key_type = key_known.facts.ty;
                 if index && !Kinds::of(key_type).meets(wanted) {
                     let message = format!(
-                        "A {} is indexed by {}; this is a {}.",
+                        "A {} is indexed by {}; this is {}.",
                         base.facts.ty.word(),
                         wanted.words(),
-                        key_type.word()
+                        with_article(key_type.word())
                     );
                     let error = Error::new("expr.type_mismatch", self.at(at), message, key_type.word());
                     return self.refuse(error);
@@ -221,7 +221,7 @@ impl Lower<'_> {
     }
 
     /// The `NAME` of `out.NAME`, with its place.
-    fn result_name(&self, expr: &Expr) -> Option<(String, std::ops::Range<usize>)> {
+    pub fn result_name(&self, expr: &Expr) -> Option<(String, std::ops::Range<usize>)> {
         let Expr::Dot(parts, ..) = expr else { return None };
         let Expr::Variable(variable, ..) = &parts.lhs else { return None };
         let name = match &parts.rhs {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rhai::{CustomExpr, Dynamic, Expr, ImmutableString, OpAssignment, Position, Stmt, StmtBlock};
 
-use crate::engine::value::{Element, Facts, Mark, Origin, Type, Value};
+use crate::engine::value::{Element, Facts, Mark, Origin, Type, Value, with_article};
 use crate::expr::interpret::plan::{Action, Carried, Input, KEY, Plan};
 use crate::expr::interpret::source::Source;
 use crate::expr::{Error, Kinds, Scope, Segment};
@@ -37,6 +37,17 @@ impl Known {
         let ty = if one.ty == two.ty { one.ty } else { Type::Any };
         Known::of(Facts { ty, absent: one.absent || two.absent, ..one.mixed(two) })
     }
+}
+
+/// A value that a script puts into one of its results.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    pub name: String,
+    /// Whether it is the whole result, and not a member of it.
+    pub whole: bool,
+    pub facts: Facts,
+    /// Where the value stands in the text.
+    pub at: Range<usize>,
 }
 
 /// What kind of text it is.
@@ -69,6 +80,8 @@ pub(super) struct Lower<'a> {
     pub random: bool,
     /// Literal codes of `deny` and `fail`.
     pub codes: Vec<(String, Range<usize>)>,
+    /// What is put into the results of a script.
+    pub results: Vec<Assigned>,
     /// What is known of the `x` of `x.f()`, which is lowered already when the call is.
     pub receiver: Option<Known>,
     pub errors: Vec<Error>,
@@ -190,7 +203,10 @@ impl Lower<'_> {
             Stmt::For(walk, at) => {
                 let list = self.expr(&mut walk.2.expr);
                 if !Kinds::of(list.facts.ty).meets(Kinds::LIST) {
-                    let message = format!("`for` walks through lists and ranges; this is a {}.", list.facts.ty.word());
+                    let message = format!(
+                        "`for` walks through lists and ranges; this is {}.",
+                        with_article(list.facts.ty.word())
+                    );
                     let error = Error::new("expr.type_mismatch", self.at(*at), message, list.facts.ty.word());
                     self.refuse(error.with_help("write `for x in list`, `for x in 0..10` or `for key in keys(map)`"));
                 }
@@ -258,12 +274,15 @@ impl Lower<'_> {
             // `a += b` is `a = a + b`, with our own `+`.
             let both = vec![parts.1.lhs.clone(), parts.1.rhs.clone()];
             let mut value = Expr::Unit(at);
-            self.operator(&mut value, sign, both, at);
+            let known = self.operator(&mut value, sign, both, at);
             parts.1.rhs = value;
             parts.0 = OpAssignment::new_assignment(at);
+            self.assigned(&parts.1.lhs, known.facts, at);
         } else {
-            let ty = self.expr(&mut parts.1.rhs).facts.ty;
-            plain = !Kinds::of(ty).meets(Kinds::LIST.or(Kinds::MAP));
+            let at = parts.1.rhs.start_position();
+            let facts = self.expr(&mut parts.1.rhs).facts;
+            self.assigned(&parts.1.lhs, facts, at);
+            plain = !Kinds::of(facts.ty).meets(Kinds::LIST.or(Kinds::MAP));
         }
         if !plain && !matches!(parts.1.lhs, Expr::Variable(..)) {
             let facts = self.anything;
@@ -271,6 +290,14 @@ impl Lower<'_> {
         }
         self.target(&mut parts.1.lhs);
         nothing
+    }
+
+    /// Notes what a result is made of.
+    fn assigned(&mut self, target: &Expr, facts: Facts, at: Position) {
+        if let Some((name, _)) = self.result_name(target) {
+            let whole = matches!(target, Expr::Dot(parts, ..) if matches!(parts.rhs, Expr::Property(..)));
+            self.results.push(Assigned { name, whole, facts, at: self.at(at) });
+        }
     }
 
     /// Makes an expression the one input of a plan.
@@ -295,7 +322,7 @@ impl Lower<'_> {
         let known = self.expr(expr);
         if !Kinds::of(known.facts.ty).meets(Kinds::BOOL) {
             let word = known.facts.ty.word();
-            let message = format!("`{sign}` works on bools; this is a {word}.");
+            let message = format!("`{sign}` works on bools; this is {}.", with_article(word));
             let error = Error::new("expr.type_mismatch", self.at(at), message, word);
             self.refuse(error.with_help("compare it with something: `x == 'a'`, `x > 0`, `exists(x)`"));
         }

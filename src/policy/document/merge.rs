@@ -1,6 +1,7 @@
 //! Putting the documents of all files together: a name of a kind is there only once.
 
 use super::Documents;
+use crate::engine::value::with_article;
 use crate::source::{Diagnostic, Diagnostics};
 
 impl Documents {
@@ -9,7 +10,7 @@ impl Documents {
     pub fn absorb(&mut self, other: &Documents, diags: &mut Diagnostics) {
         for (key, span) in &other.names.0 {
             if let Some(first) = self.names.0.get(key) {
-                let message = format!("there is already a {} called `{}`", key.0, key.1);
+                let message = format!("there is already {} called `{}`", with_article(&key.0), key.1);
                 let diagnostic = Diagnostic::error("policy.duplicate_name", *span, message)
                     .with_note(*first, "the first one stands here")
                     .with_help("rename or remove one of them");

@@ -59,7 +59,9 @@ fn entries(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Vec<Value>
             }
             Err(why) => {
                 let message = format!("the entries of `{}` cannot be read: {}: {why}", name.name, path.display());
-                build.diags.push(Diagnostic::error("policy.unreadable", file.0.span(), message));
+                let help =
+                    "put a text file there, one entry per line, or correct the path, which begins at gateway.yaml";
+                build.diags.push(Diagnostic::error("policy.unreadable", file.0.span(), message).with_help(help));
                 return None;
             }
         }

@@ -67,7 +67,8 @@ fn value(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Secret> {
         Ok(bytes) => bytes,
         Err(why) => {
             let message = format!("the value of secret `{}` is {why}", name.name);
-            build.diags.push(Diagnostic::error("policy.secret_unreadable", name.span, message));
+            let help = "mend the value where it is kept, or say how it is written: `encoding: base64`";
+            build.diags.push(Diagnostic::error("policy.secret_unreadable", name.span, message).with_help(help));
             return None;
         }
     };
@@ -75,7 +76,8 @@ fn value(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Secret> {
     if bytes.len() < least {
         let message =
             format!("the value of secret `{}` has {} bytes, at least {least} are wanted", name.name, bytes.len());
-        build.diags.push(Diagnostic::error("policy.secret_unreadable", name.span, message));
+        let help = "give it a longer value; whoever can guess a secret needs no key";
+        build.diags.push(Diagnostic::error("policy.secret_unreadable", name.span, message).with_help(help));
         return None;
     }
     Some(Secret::new(bytes))

@@ -139,7 +139,11 @@ impl Judge<'_> {
         let got = self.seen.service_name();
         if !said && self.case.exchanges.len() == 1 && got != &*self.case.suite {
             let expected = format!("\"{}\", the tested one", self.case.suite);
-            misses.push(miss(self.exchange.span, "service", &expected, format!("\"{got}\"")));
+            let why = match got {
+                "none" => "no match rule takes the request; where that is meant, write `service: none`".to_owned(),
+                other => format!("where that one is meant, write `service: {other}`"),
+            };
+            misses.push(miss(self.exchange.span, "service", &expected, format!("\"{got}\" ({why})")));
         }
     }
 

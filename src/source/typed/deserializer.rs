@@ -1,14 +1,16 @@
 //! serde over a [`Node`]: scalars are read as what their place demands, and every error becomes a
 //! diagnostic at the innermost node it belongs to.
 
+mod parts;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::error::{Error, Kind, listed, possible};
+use self::parts::{Entries, Items};
+use super::error::{Error, Kind, listed};
 use super::schema::Part;
 use super::{scalars, values};
 use crate::source::units::shown;
@@ -177,7 +179,7 @@ impl<'a> NodeDeserializer<'a> {
     }
 
     fn visit_items<'de, V: Visitor<'de>>(self, items: &'a [Node], visitor: V) -> Result<V::Value, Error> {
-        self.settle(visitor.visit_seq(Items { list: self, items: items.iter() }))
+        self.settle(visitor.visit_seq(Items::of(self, items)))
     }
 
     fn visit_entries<'de, V: Visitor<'de>>(
@@ -193,8 +195,7 @@ impl<'a> NodeDeserializer<'a> {
                 }
             }
         }
-        let map = Entries { map: self, entries: entries.iter(), fields, value: None };
-        self.settle(visitor.visit_map(map))
+        self.settle(visitor.visit_map(Entries::of(self, entries, fields)))
     }
 
     pub(super) fn visit_struct<'de, V: Visitor<'de>>(
@@ -395,100 +396,4 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     }
 
     forward_to_deserialize_any! { bytes byte_buf }
-}
-
-struct Items<'a> {
-    list: NodeDeserializer<'a>,
-    items: std::slice::Iter<'a, Node>,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let run = self.list.run;
-        let Some(node) = self.items.find(|node| !run.is_left_out(node)) else {
-            return Ok(None);
-        };
-        let item = self.list.item(node);
-        match seed.deserialize(item) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => {
-                let error = item.record(error);
-                run.leave_out(node);
-                Err(error)
-            }
-        }
-    }
-}
-
-struct Entries<'a, 'e> {
-    map: NodeDeserializer<'a>,
-    entries: std::slice::Iter<'e, Entry>,
-    /// The keys that are possible; any if absent.
-    fields: Option<&'static [&'static str]>,
-    value: Option<&'e Entry>,
-}
-
-impl Entries<'_, '_> {
-    /// Whether an entry is handed to the visitor. An unknown key is reported and passed over.
-    fn is_wanted(&self, entry: &Entry) -> bool {
-        if self.map.run.is_left_out(&entry.value) {
-            return false;
-        }
-        let Some(fields) = self.fields.filter(|fields| !fields.contains(&entry.key.as_str())) else {
-            return true;
-        };
-        let place = match self.map.name {
-            Name::Whole(what) => what.to_owned(),
-            _ => self.map.title(),
-        };
-        self.map.run.report(
-            Diagnostic::error(
-                Kind::UnknownKey.code(),
-                entry.key_span,
-                format!("unknown key {} in {place}", shown(&entry.key)),
-            )
-            .with_help(possible(&entry.key, fields)),
-        );
-        false
-    }
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, '_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some(entry) = self.entries.clone().find(|entry| self.is_wanted(entry)) else {
-            return Ok(None);
-        };
-        while self.entries.next().is_some_and(|passed| !std::ptr::eq(passed, entry)) {}
-        self.value = Some(entry);
-        if self.fields.is_some() {
-            let key: StrDeserializer<'_, Error> = entry.key.as_str().into_deserializer();
-            return seed.deserialize(key).map(Some);
-        }
-        let node = Node::text(entry.key_span, entry.key.as_str());
-        let key = NodeDeserializer { node: &node, name: Name::Whole("the key"), schema: None, run: self.map.run };
-        match seed.deserialize(key) {
-            Ok(key) => Ok(Some(key)),
-            Err(error) => {
-                let error = key.record(error);
-                self.map.run.leave_out(&entry.value);
-                Err(error)
-            }
-        }
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let Some(entry) = self.value.take() else {
-            return Err(Error::bad_value("a value was asked for before its key"));
-        };
-        let value = self.map.of_key(&entry.key, &entry.value);
-        seed.deserialize(value).map_err(|error| {
-            let error = value.record(error);
-            self.map.run.leave_out(&entry.value);
-            error
-        })
-    }
 }
