@@ -18,6 +18,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::audit::sink::To;
+use crate::engine::scrubbing::RecordRules;
 use crate::engine::value::Text;
 use crate::identity::throttle::Guessing;
 use crate::limits::Limits;
@@ -57,6 +58,8 @@ pub struct Config {
     pub audit: To,
     pub guessing: Guessing,
     pub log: Log,
+    /// What is taken out of every record.
+    pub scrub: Option<RecordRules>,
     pub limits: Limits,
 }
 
@@ -145,6 +148,7 @@ impl Default for Config {
             audit: To::Stdout,
             guessing: Guessing::default(),
             log: Log { level: tracing::Level::INFO, format: LogFormat::Auto },
+            scrub: None,
             limits: Limits::default(),
         }
     }
@@ -254,7 +258,8 @@ impl Config {
         let unasking = self.listeners.iter().map(|listener| &listener.server);
         let unasking = unasking.filter(|server| !server.tls.as_ref().is_some_and(|tls| tls.asks_clients()));
         let unasking_listeners = unasking.map(|server| server.name.clone()).collect();
-        Environment { limits: self.limits.clone(), listeners, clear_listeners, unasking_listeners, values }
+        let (limits, scrub) = (self.limits.clone(), self.scrub.clone());
+        Environment { limits, listeners, clear_listeners, unasking_listeners, scrub, values }
     }
 
     /// Hash of the file's contents now, to see whether a restart would change anything. `None` without one.

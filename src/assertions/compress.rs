@@ -26,7 +26,7 @@ use crate::engine::run::body_fault;
 use crate::engine::value::{Facts, Type, Value};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
-use crate::source::{Size, Span, Spanned, Text};
+use crate::source::{Diagnostic, Size, Span, Spanned, Text};
 
 /// Input of a value without `max_input`, in bytes.
 const VALUE_INPUT: u64 = 10 * 1024 * 1024;
@@ -207,10 +207,23 @@ impl Compress {
         let span = self.message.as_ref().map_or(span, |message| message.span);
         cx.changes_message(span);
         let side = cx.side(self.message.map(|message| message.value), span)?;
+        if side == Side::Response {
+            warn_of_breach(span, cx);
+        }
         let negotiate = self.negotiate.is_none_or(|negotiate| negotiate.value);
         let min = self.min.map_or(BODY_MIN, |size| size.bytes);
         Compiled::plain(OfBody { side, format, level, negotiate, min })
     }
+}
+
+/// The size of a compressed answer tells how much of a credential is like what the client has sent beside it.
+fn warn_of_breach(span: Span, cx: &mut Compile<'_>) {
+    let Some((token, client)) = cx.poured.and_then(|poured| Some((poured.token?, poured.client?))) else { return };
+    let message =
+        "this response holds a credential beside text of the client: its compressed size gives it away (BREACH)";
+    let warning = Diagnostic::warning("policy.breach", span, message)
+        .with_help("leave such an answer uncompressed, or keep one of the two out of it");
+    cx.report(warning.with_note(token, "the credential").with_note(client, "what the client has sent"));
 }
 
 struct Slots {

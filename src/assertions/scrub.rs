@@ -13,8 +13,11 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::coding::{Format, InflateBounds, Inflater};
+use crate::compile::context::Surroundings;
 use crate::compile::message::Message;
+use crate::compile::named::Named;
 use crate::compile::pattern::PatternFlags;
+use crate::compile::resources::Resources;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::media::Media;
@@ -25,8 +28,9 @@ use crate::engine::scrubbing::RecordRules;
 use crate::engine::value::{Type, Value};
 use crate::fault::Fault;
 use crate::json_path::{Query, check_text};
+use crate::limits::Limits;
 use crate::scrub::{Pairs, Rules, What, With};
-use crate::source::{Literal, OneOrMany, ScalarOr, Span, Spanned};
+use crate::source::{Diagnostics, Literal, OneOrMany, ScalarOr, Sources, Span, Spanned};
 
 /// What a compressed body may become, in bytes and for each of its own.
 const BODY_BOUNDS: InflateBounds = InflateBounds { output: 10 * 1024 * 1024, ratio: 100 };
@@ -94,7 +98,7 @@ enum From {
     Response,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RuleDoc {
     /// Card numbers, where they need a `with`.
@@ -163,6 +167,32 @@ impl Assertion for Scrub {
         }
         let count = cx.out(KIND.sets.first()?, step.renamed());
         Compiled::plain(ScrubStep { rules, sides, count })
+    }
+}
+
+/// The rules of gateway.yaml: for all records of all services.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct HouseRules(OneOrMany<ScalarOr<Literal, RuleDoc>>);
+
+impl HouseRules {
+    /// Compiles them; nothing where there are none, or something is wrong, which is reported.
+    pub fn compile(&self, span: Span, diags: &mut Diagnostics) -> Option<RecordRules> {
+        let sources = Sources::new();
+        let (resources, limits) = (Resources::default(), Limits::default());
+        let (fragments, operators) = (Named::default(), Named::default());
+        let around = Surroundings {
+            sources: &sources,
+            resources: &resources,
+            fragments: &fragments,
+            catalogue: &[],
+            operators: &operators,
+            limits: &limits,
+        };
+        let mut cx = Compile::new(around, diags, "".into(), Vec::new());
+        let all: Vec<_> = self.0.iter().map(|rule| compiled(rule, span, &mut cx)).collect();
+        let rules = Rules(all.into_iter().collect::<Option<_>>()?);
+        (!rules.0.is_empty()).then(|| RecordRules { rules: Arc::new(rules), audit: true, log: true, trace: true })
     }
 }
 
@@ -387,6 +417,14 @@ mod tests {
                 outcome.record.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
             assert_eq!(fields["request_body"], format!(r#"{{"ssn":"***","n":"{MASKED}"}}"#));
         }
+    }
+
+    #[test]
+    fn faults_that_were_caught_are_scrubbed_too() {
+        let steps = "  - scrub: [pan]\n  - any:\n      - raise: { status: 403, code: trial.no, detail: \"of ${request.text}\" }\n      \
+                     - log: x\n  - respond: 204";
+        let outcome = Trial::of(steps).send("POST", "/", &[], CARD);
+        assert_eq!(outcome.record.caught[0].detail, format!("of {MASKED}"));
     }
 
     #[test]

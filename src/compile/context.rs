@@ -14,6 +14,7 @@ use crate::compile::named::Named;
 use crate::compile::operator::{Frame, Operator};
 use crate::compile::parallel::Written;
 use crate::compile::resources::Resources;
+use crate::compile::text::Poured;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::{Read, Side, Slot};
@@ -103,6 +104,8 @@ pub struct Compile<'a> {
     pub(super) unsettled: BTreeSet<Text>,
     /// What is wrong with parameters of the step at hand, which were left out.
     pub(super) mangled: Option<Diagnostics>,
+    /// What the response is made of, as far as a step has made it.
+    pub poured: Option<Poured>,
     /// Every root that any step has set, for `on_fault` and `finally`.
     ever: Flow,
     slots: HashMap<(Text, Text), Slot>,
@@ -149,6 +152,7 @@ impl<'a> Compile<'a> {
             incomplete: false,
             unsettled: BTreeSet::new(),
             mangled: None,
+            poured: None,
             ever: Flow::default(),
             slots: HashMap::new(),
             identities,

@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 
 use crate::compile::Compile;
-use crate::compile::flow::Root;
+use crate::compile::flow::{Happened, Root};
 use crate::engine::exchange::Exchange;
-use crate::engine::program::Condition;
+use crate::engine::program::{Condition, StepId};
 use crate::engine::read::Read;
 use crate::engine::value::{Facts, Mark, Origin, Type, Val};
 use crate::expr::{self, Compiled, Place, Template, fault_by};
 use crate::fault::Fault;
 use crate::secret::keyed_hash;
-use crate::source::{Diagnostic, Expression, Literal, Node, ScalarStyle, Text};
+use crate::source::{Diagnostic, Expression, Literal, Node, ScalarStyle, Span, Text};
 
 /// Where a text flows: decides which marks it may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub enum Sink {
     Record,
     /// Upstream, into a key, a variable or a decision.
     Inside,
+}
+
+/// What the last `set_body` of the response has put into it, and where that is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Poured {
+    step: StepId,
+    pub token: Option<Span>,
+    /// What the client has sent, and is no credential.
+    pub client: Option<Span>,
 }
 
 /// A compiled text parameter.
@@ -191,7 +200,28 @@ impl Compile<'_> {
             let help = "answer with `${fault.code}` or `${fault.text}`; the record has the detail already";
             return self.refuse("policy.detail_leak", node.span(), message, help);
         }
+        if sink == Sink::Client {
+            self.note_poured(template, node.span());
+        }
         Some(())
+    }
+
+    /// Notes what a `set_body` behind the `route` puts into the response, for who compresses it.
+    fn note_poured(&mut self, template: &Template, span: Span) {
+        if self.flow.routed == Happened::Never || &*self.assertion() != "set_body" {
+            return;
+        }
+        let step = self.current();
+        let mut poured =
+            self.poured.filter(|poured| poured.step == step).unwrap_or(Poured { step, token: None, client: None });
+        for hole in template.holes() {
+            match (hole.facts.mark, hole.facts.origin) {
+                (Mark::Token, _) => poured.token = poured.token.or(Some(span)),
+                (_, Origin::Client) => poured.client = poured.client.or(Some(span)),
+                _ => {}
+            }
+        }
+        self.poured = Some(poured);
     }
 
     /// Compiles a bare expression.

@@ -10,6 +10,7 @@ use super::address::{admin_address, network, socket_address};
 use super::limits::LimitsDoc;
 use super::tls::TlsDoc;
 use super::{Config, LANGUAGE_VERSION, Listener, Log, LogFormat, WORKERS_MAX};
+use crate::assertions::HouseRules;
 use crate::audit::sink::To;
 use crate::engine::value::Text;
 use crate::identity::throttle::Guessing;
@@ -79,9 +80,9 @@ pub(super) struct GatewayDoc {
     /// Comes with a later version.
     #[serde(default)]
     vault: Option<Node>,
-    /// Comes with a later version.
+    /// What is taken out of every record of every service: rules as in the step `scrub`.
     #[serde(default)]
-    scrub: Option<Node>,
+    scrub: Option<Spanned<HouseRules>>,
 }
 
 /// A listener.
@@ -265,6 +266,7 @@ impl GatewayDoc {
             audit: self.audit.map_or(defaults.audit, |audit| audit.to(&base, diags)),
             guessing: self.guessing.map_or(defaults.guessing, |guessing| guessing.over(defaults.guessing, diags)),
             log: self.log.map_or(defaults.log, |log| log.over(defaults.log)),
+            scrub: self.scrub.and_then(|scrub| scrub.value.compile(scrub.span, diags)),
             limits: self.limits.unwrap_or_default().over(defaults.limits, diags),
             file: defaults.file,
             base: defaults.base,
@@ -278,9 +280,6 @@ impl GatewayDoc {
         }
         if let Some(counters) = self.counters.as_ref().filter(|counters| counters.as_str() != "memory") {
             not_supported(&format!("counters: {}", counters.as_str()), counters.span(), diags);
-        }
-        if let Some(scrub) = self.scrub.as_ref().filter(|scrub| !scrub.as_list().is_some_and(<[_]>::is_empty)) {
-            not_supported("scrub", scrub.span(), diags);
         }
         for (key, node) in [("store", &self.store), ("vault", &self.vault)] {
             if let Some(node) = node {

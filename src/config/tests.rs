@@ -99,7 +99,6 @@ fn what_is_not_served_is_refused_and_not_ignored() {
         "store: sqlite",
         "counters: redis://host:6379",
         "vault: { master_key: { file: key } }",
-        "scrub: [card]",
         "admin: { address: 127.0.0.1:1, token: t }",
         "admin: { address: 127.0.0.1:1, tls: { certificate: c, key: k } }",
         "audit: { store: true }",
@@ -107,6 +106,17 @@ fn what_is_not_served_is_refused_and_not_ignored() {
     ] {
         assert_eq!(codes(text), ["config.not_supported"], "{text}");
     }
+}
+
+#[test]
+fn scrub_rules_of_the_house_are_compiled_and_checked() {
+    assert!(config("scrub: []").scrub.is_none());
+    let rules = config("scrub: [pan, { header: x-patient, with: hash }, { json: $..ssn }]").scrub.unwrap();
+    let mut text = "paid with 4111 1111 1111 1111".to_owned();
+    assert_eq!((rules.rules.text(&mut text), text.as_str()), (1, "paid with 4111 11** **** 1111"));
+    assert!(rules.audit && rules.log && rules.trace && rules.rules.0.len() == 3);
+    assert_eq!(codes("scrub: [card]"), ["policy.bad_value"]);
+    assert_eq!(codes("scrub: [{ regex: '(' }, { json: '$[' }]"), ["expr.bad_regex", "policy.bad_json_path"]);
 }
 
 #[test]

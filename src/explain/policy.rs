@@ -152,6 +152,13 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.breach",
+        "A response that holds a credential and text of the client is compressed: whoever sees the size of many answers and \
+         may choose that text finds the credential, letter by letter (BREACH).",
+        "Leave such answers uncompressed, or keep the credential or the client's text out of them.",
+        "",
+    ),
+    page(
         "policy.default_as_case",
         "`default` stands below `cases:`, where it is the case of the text `default` and of no other value.",
         "Write `default:` beside `cases:`, as a key of the step.",

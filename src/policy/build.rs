@@ -12,6 +12,7 @@ use crate::compile::named::{Named, Reads, Shelf, Stamp};
 use crate::compile::operator::Operator;
 use crate::compile::outside::OutsideFile;
 use crate::compile::resources::Resources;
+use crate::engine::scrubbing::RecordRules;
 use crate::engine::select::Select;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::value::Text;
@@ -38,6 +39,8 @@ pub struct Environment {
     pub clear_listeners: Vec<Text>,
     /// Those of them that do not ask clients for certificates.
     pub unasking_listeners: Vec<Text>,
+    /// What gateway.yaml takes out of every record.
+    pub scrub: Option<RecordRules>,
     pub values: Values,
 }
 
@@ -145,7 +148,8 @@ impl Set<'_> {
         if given.is_none() {
             self.look_elsewhere(&select, &entries, diags);
         }
-        let (mut unmatched, by_unmatched) = service::build_unmatched(&parsed.documents, self.around(&shelves), diags);
+        let (mut unmatched, by_unmatched) =
+            service::build_unmatched(&parsed.documents, self.around(&shelves), self.environment, diags);
         included.extend(&by_unmatched);
         check_fragments(parsed, &included, diags);
         unmatched.metrics = self.metrics.map(|metrics| metrics.service(&"none".into()));

@@ -41,6 +41,7 @@ pub fn build(
     let defaults = defaults_of(doc, documents, diags);
     let name: Text = doc.service.name.as_str().into();
     let mut cx = Compile::new(around, diags, name.clone(), params);
+    cx.scrubs.extend(environment.scrub.clone());
     cx.rest_param = rule.iter().flat_map(|rule| &rule.path).find_map(|segment| match segment {
         Segment::Rest(name) => Some(name.clone()),
         _ => None,
@@ -90,11 +91,13 @@ pub fn build(
 pub fn build_unmatched(
     documents: &Documents,
     around: Surroundings<'_>,
+    environment: &Environment,
     diags: &mut Diagnostics,
 ) -> (Service, Vec<Text>) {
     let all = documents.defaults.values().map(AsRef::as_ref).filter(|defaults| applies(defaults, None));
     let all: Vec<&DefaultsDoc> = all.collect();
     let mut cx = Compile::new(around, diags, "".into(), Vec::new());
+    cx.scrubs.extend(environment.scrub.clone());
     let named = |of: fn(&DefaultsDoc) -> Option<&Node>| {
         all.iter().map(move |defaults| (Some(defaults.defaults.name.as_str()), of(defaults))).collect::<Vec<_>>()
     };

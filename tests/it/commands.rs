@@ -96,6 +96,18 @@ fn mistakes_of_the_configuration_hide_none_of_the_policies() {
 }
 
 #[test]
+fn scrub_rules_of_the_house_hold_for_every_record() {
+    let policy = "service: a\nmatch: { path: /a, methods: [POST] }\npolicy:\n  - audit: { fields: { note: \"${request.text}\" } }\n  \
+                  - respond: 204\ntests:\n  - name: masked\n    request: { text: \"paid with 4111111111111111\" }\n    \
+                  expect: { status: 204, audit: { fields: { note: \"paid with 411111******1111\" } } }\n";
+    let folder = Folder::with(&[("gateway.yaml", "scrub: [pan]\n"), ("policies/a.yaml", policy)]);
+    let said = gatewright(&folder.0, &["test"]);
+    assert_eq!(said.code, 0, "{}", said.out);
+    let folder = Folder::with(&[("policies/a.yaml", policy)]);
+    assert_eq!(gatewright(&folder.0, &["test"]).code, 4);
+}
+
+#[test]
 fn explain_finds_the_codes_of_operators() {
     let policy = "service: a\nmatch: { path: /a }\npolicy:\n  - raise: { status: 422, code: orders.too_many }\n";
     let folder = Folder::with(&[("policies/a.yaml", policy)]);

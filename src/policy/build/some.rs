@@ -65,7 +65,7 @@ impl Outline {
         let set = Set { parsed, environment, metrics: None };
         let (resources, _) = resources::build(parsed, environment, Some(given), None, diags);
         let shelves = Shelves::of(set, resources, diags);
-        let (unmatched, _) = service::build_unmatched(&parsed.documents, set.around(&shelves), diags);
+        let (unmatched, _) = service::build_unmatched(&parsed.documents, set.around(&shelves), environment, diags);
         let empty = Arc::new(Service::default());
         let snapshot = Arc::new(Snapshot {
             version: parsed.version.clone(),
@@ -158,7 +158,7 @@ pub fn recompile<'t>(
         let place = compiled.iter_mut().find(|known| known.name.as_ref() == Some(name))?;
         *place = service;
     }
-    let (unmatched, _) = service::build_unmatched(&changed.documents, around, &mut diags);
+    let (unmatched, _) = service::build_unmatched(&changed.documents, around, environment, &mut diags);
     let (version, select, unmatched) = (base.version.clone(), base.select.clone(), Arc::new(unmatched));
     (!diags.has_errors()).then(|| Snapshot { version, select, services: compiled, unmatched })
 }
