@@ -128,6 +128,7 @@ const fn pure(
 
 const S: (&[Kinds], &str) = (&[TEXT], "string");
 const S_S: (&[Kinds], &str) = (&[TEXT, TEXT], "string, string");
+const S_I: (&[Kinds], &str) = (&[TEXT, Kinds::INT], "string, int");
 const N: (&[Kinds], &str) = (&[Kinds::NUMBER], "number");
 const N_N: (&[Kinds], &str) = (&[Kinds::NUMBER, Kinds::NUMBER], "number, number");
 const B: (&[Kinds], &str) = (&[BINARY], "bytes or string");
@@ -155,6 +156,7 @@ pub static FUNCTIONS: &[Function] = &[
     pure("join", (&[Kinds::LIST, TEXT], "list, string"), TO_TEXT, texts::join, "The elements as one text.", ("join(['a', 'b'], '-')", "'a-b'")),
     pure("json_text", ANY, TO_TEXT, conversions::json_text, "The value as compact JSON.", ("json_text(#{a: [1, 'x']})", r#"'{"a":[1,"x"]}'"#)),
     pure("keys", (&[Kinds::MAP], "map"), TO_TEXTS, conversions::keys, "The keys of a map, in their order.", ("keys(#{b: 1, a: 2})", "['b', 'a']")),
+    pure("left", S_I, TO_TEXT, texts::left, "The first characters of a text, or all there are.", ("left('añbc', 2)", "'añ'")),
     Function { tests: true, ..pure("len", (&[SIZED], "string, bytes, list or map"), TO_INT, conversions::len,
         "Characters of a text, bytes, elements or entries.", ("len('añb')", "3")) },
     function("list", S, Returns::Scope, Run::Scope, "The entries of a `list` resource.", ("list('tiers')", "['gold', 'silver']")),
@@ -168,6 +170,7 @@ pub static FUNCTIONS: &[Function] = &[
     function("random_hex", (&[Kinds::INT], "int"), TO_TEXT, Run::RandomHex, "That many random bytes (16 to 1024) in hexadecimal.", ("len(random_hex(16))", "32")),
     pure("replace", (&[TEXT, TEXT, TEXT], "string, string, string"), TO_TEXT, texts::replace,
         "Every occurrence of the second text replaced by the third.", ("replace('a-b-c', '-', '_')", "'a_b_c'")),
+    pure("right", S_I, TO_TEXT, texts::right, "The last characters of a text, or all there are.", ("'****' + right('4111-1234', 4) + right('ab', 9)", "'****1234ab'")),
     pure("round", N, TO_INT, numbers::round, "The nearest whole number, halves away from zero.", ("round(2.5)", "3")),
     function("secret", S, Returns::Scope, Run::Scope, "A secret of the vault.", ("secret('pepper') == 'x'", "false")),
     pure("sha256", B, TO_TEXT, conversions::sha256, "SHA-256 in lower-case hexadecimal digits.",
@@ -205,6 +208,8 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("number", "int"),
     ("to_float", "float"),
     ("parse_float", "float"),
+    ("sub_string", "left"),
+    ("substring", "left"),
     ("size", "len"),
     ("length", "len"),
     ("count", "len"),

@@ -1,6 +1,7 @@
 //! Functions of texts.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::engine::value::{Val, Value};
 use crate::expr::compare::has_edge;
@@ -18,7 +19,40 @@ pub(super) fn lower(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
 
 pub(super) fn upper(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
     let [text, ..] = arguments.texts();
-    bounded(text.to_uppercase())
+    bounded(if text.is_ascii() { text.to_ascii_uppercase() } else { text.to_uppercase() })
+}
+
+/// As many characters as the text has, at most; none for a number below zero.
+pub(super) fn left(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let (text, wanted) = text_and_number(arguments);
+    let end = text.char_indices().nth(wanted).map_or(text.len(), |(at, _)| at);
+    Ok(Val::Text(part(text, 0..end)))
+}
+
+/// The same from the end.
+pub(super) fn right(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {
+    let (text, wanted) = text_and_number(arguments);
+    let start = match wanted.checked_sub(1) {
+        Some(before) => text.char_indices().rev().nth(before).map_or(0, |(at, _)| at),
+        None => text.len(),
+    };
+    let end = text.len();
+    Ok(Val::Text(part(text, start..end)))
+}
+
+fn text_and_number(arguments: Arguments<'_>) -> (Cow<'_, str>, usize) {
+    match arguments.values {
+        [Val::Text(text), Val::Int(number), _] => (text, usize::try_from(number).unwrap_or_default()),
+        _ => (Cow::Borrowed(""), 0),
+    }
+}
+
+/// A part between characters.
+fn part(text: Cow<'_, str>, range: Range<usize>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.get(range).unwrap_or_default()),
+        Cow::Owned(text) => Cow::Owned(text.get(range).unwrap_or_default().to_owned()),
+    }
 }
 
 pub(super) fn trim(arguments: Arguments<'_>) -> Result<Val<'_>, Failure> {

@@ -87,7 +87,8 @@ const CALLS: &[&str] = &[
     "exists",
 ];
 
-const CALLS_OF_TWO: &[&str] = &["split", "join", "contains", "starts_with", "ends_with", "min", "max", "bucket"];
+const CALLS_OF_TWO: &[&str] =
+    &["split", "join", "contains", "starts_with", "ends_with", "min", "max", "bucket", "left", "right"];
 
 fn expression() -> impl Strategy<Value = String> {
     let leaf = proptest::sample::select(LEAVES).prop_map(str::to_owned);
