@@ -156,6 +156,8 @@ impl Admin {
             "Requests whose answer is not complete.",
             self.running.shared().in_flight() as u64,
         );
+        let tunnels = self.running.shared().tunnels() as u64;
+        gauge("gatewright_tunnels", "Connections that have become tunnels after an upgrade.", tunnels);
         gauge("gatewright_workers", "Workers that serve.", self.running.workers_alive() as u64);
         let loaded_at = u64::try_from(self.status.loaded_at().as_second()).unwrap_or(0);
         gauge("gatewright_snapshot_loaded_seconds", "When what serves began to serve, Unix time.", loaded_at);

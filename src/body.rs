@@ -4,6 +4,7 @@
 //! ended it: the one who forwards it learns from [`Ending`] whether the sender was at fault.
 
 mod trailers;
+mod tunnel;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 pub use trailers::Trailers;
+pub use tunnel::{Duplex, Tunnel};
 
 use crate::clock::wheel::{Timer, Wheel};
 use crate::coding::{Chain, Coder, Pull, Refused, code};
@@ -388,6 +390,8 @@ async fn gather(inbound: &mut Inbound, enough: u64) -> Result<(Bytes, bool), Bod
 pub trait Hold {
     /// `bytes` more were handed over.
     fn sent(&mut self, bytes: usize);
+    /// `bytes` came from the receiver behind its request, through a tunnel.
+    fn received(&mut self, _bytes: usize) {}
     /// The body ended as its framing promised. Not called when the receiver left or the sender broke off.
     fn complete(&mut self);
 }
@@ -396,22 +400,33 @@ pub trait Hold {
 pub struct Outgoing {
     body: Body,
     hold: Option<Box<dyn Hold>>,
+    tunnel: Option<Box<Tunnel>>,
 }
 
 impl Outgoing {
     /// A body that nobody waits for.
     pub fn new(body: Body) -> Outgoing {
-        Outgoing { body, hold: None }
+        Outgoing { body, hold: None, tunnel: None }
     }
 
     /// A body that keeps `hold` until it has been sent or dropped.
     pub fn held_by(body: Body, hold: Box<dyn Hold>) -> Outgoing {
-        let mut outgoing = Outgoing { body, hold: Some(hold) };
+        let mut outgoing = Outgoing { body, hold: Some(hold), tunnel: None };
         // hyper never asks a body for frames that says from the start that it has none.
         if outgoing.is_end_stream() {
             outgoing.finished();
         }
         outgoing
+    }
+
+    /// No body: after the head the connection is a tunnel, and `hold` is kept until that has ended.
+    pub fn tunnelled(tunnel: Box<Tunnel>, hold: Box<dyn Hold>) -> Outgoing {
+        Outgoing { body: Body::Empty, hold: Some(hold), tunnel: Some(tunnel) }
+    }
+
+    /// Takes the tunnel, with what is kept until its end.
+    pub fn take_tunnel(&mut self) -> Option<(Box<Tunnel>, Box<dyn Hold>)> {
+        Some((self.tunnel.take()?, self.hold.take()?))
     }
 
     fn finished(&mut self) {

@@ -40,6 +40,8 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// Requests in flight in the whole process (above: `503 gateway.busy`).
     pub in_flight: usize,
+    /// Silence of a connection that was upgraded, before it is closed.
+    pub tunnel_idle: Duration,
     /// Requests that one HTTP/2 connection may have open at a time.
     pub h2_streams: usize,
     /// Bytes of one HTTP/2 request that may be on their way before somebody has read them.
@@ -82,6 +84,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_client: 256,
             in_flight: 4096,
+            tunnel_idle: Duration::from_secs(300),
             h2_streams: 100,
             h2_window: 64 * 1024,
             h2_connection_window: 1024 * 1024,

@@ -22,6 +22,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod worker;
 
 use std::fmt;

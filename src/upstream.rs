@@ -2,7 +2,7 @@
 //! (RFC 9110 §7.6, RFC 9112 §9, RFC 9113).
 //!
 //! It knows nothing of policies and exchanges: a [`Call`] says what to send and where, an [`Answer`]
-//! or a [`SendError`] says what came of it. Redirects are never followed, upgrades never asked for.
+//! or a [`SendError`] says what came of it. Redirects are never followed, upgrades asked for only where a call says so.
 
 mod address;
 mod balance;
@@ -33,7 +33,7 @@ pub use fields::remove_hop_by_hop;
 pub use origin::{Host, Http2, Origin};
 pub use pool::Pool;
 
-use crate::body::{Body, BodyFault, BodyLimits};
+use crate::body::{Body, BodyFault, BodyLimits, Tunnel};
 
 /// Bounds on the waits of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +167,8 @@ pub struct Call {
     /// The answer goes to a HEAD request: its body is not wanted, whatever the method of this call.
     pub answer_to_head: bool,
     pub addresses: Addresses,
+    /// The protocol that the connection shall be upgraded to (RFC 9110 §7.8); always over HTTP/1.1.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// What the upstream answered.
@@ -184,6 +186,8 @@ pub struct Answer {
     pub connect_ms: u32,
     /// Whether the connection had served a call before.
     pub reused: bool,
+    /// The connection, where the upstream has upgraded it as it was asked to.
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 /// Why there is no answer. The texts are for records, not for clients.

@@ -1,20 +1,20 @@
 //! `route`: sends the request to an upstream and takes its answer as the response.
 //!
 //! RFC 9110 §7.6.1 (hop-by-hop fields), §9.2.2 (what may be sent again), RFC 9112 §6. Any HTTP answer is a
-//! passed verdict unless `success_when` says otherwise; redirects are never followed. This version speaks
-//! HTTP/1.1 to upstreams, in clear or over TLS with the certificate always verified.
+//! passed verdict unless `success_when` says otherwise; redirects are never followed. Certificates of upstreams are
+//! always verified.
 
 mod target;
+mod upgrade;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::target::{TargetParams, Way, allowed_hosts};
+use self::target::{TargetParams, Way, allowed_hosts, private};
+use self::upgrade::Upgrades;
 use crate::audit::record::Upstream as SentTo;
 use crate::body::{Body, BodyLimits};
 use crate::compile::calling::CallingDoc;
@@ -98,6 +98,11 @@ pub const KIND: Kind = Kind {
             code: "route.bad_host",
             status: 400,
             doc: "A host that a variable chose is not in `allowed_hosts`, or its address is private. By origin: 400 or 502.",
+        },
+        FaultDoc {
+            code: "route.upgrade_refused",
+            status: 426,
+            doc: "The client asks for a protocol that is not in `upgrade`, or does so with a body.",
         },
         FaultDoc {
             code: "route.bad_path",
@@ -199,6 +204,9 @@ struct Route {
     /// Private networks that a host chosen by a variable may resolve to, or `true`.
     #[serde(default)]
     allow_private: Option<OneOrMany<Literal>>,
+    /// Protocols that a client may upgrade its connection to, such as `websocket`.
+    #[serde(default)]
+    upgrade: Option<OneOrMany<Literal>>,
     /// Maps the upstream's origin in `Location` to ours.
     #[serde(default)]
     rewrite_location: bool,
@@ -207,6 +215,7 @@ struct Route {
 impl Assertion for Route {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let (allowed_hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx)?, private(&self.allow_private, cx)?);
+        let upgrades = Upgrades::compile(&self.upgrade, cx)?;
         let params =
             TargetParams { to: self.to, upstream: self.upstream, path: self.path, query: self.query, tls: self.tls };
         let way = params.compile(step, cx, allowed_hosts, addresses);
@@ -259,6 +268,7 @@ impl Assertion for Route {
             timeouts,
             retry,
             success,
+            upgrades,
             rewrite_location: self.rewrite_location,
             slots,
         };
@@ -279,24 +289,6 @@ impl<T> TransposeOption<T> for Option<Option<T>> {
             Some(value) => Some(value),
         }
     }
-}
-
-/// Networks that a chosen host may resolve to; `None` in the answer means any.
-fn private(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Option<Arc<[IpNet]>>> {
-    let mut networks = Vec::new();
-    for literal in list.iter().flat_map(|list| list.iter()) {
-        let text = cx.literal(literal)?;
-        match (text.as_str(), text.parse::<IpNet>()) {
-            ("true", _) => return Some(None),
-            ("false", _) => {}
-            (_, Ok(network)) => networks.push(network),
-            _ => {
-                let message = format!("`{text}` is no network");
-                return cx.refuse("policy.bad_value", literal.0.span(), message, "write `10.0.0.0/8`, or `true`");
-            }
-        }
-    }
-    Some(Some(networks.into()))
 }
 
 fn host(literal: &Literal, cx: &mut Compile<'_>) -> Option<HostHeader> {
@@ -359,12 +351,14 @@ struct RouteStep {
     timeouts: Timeouts,
     retry: Retry,
     success: Option<Test>,
+    upgrades: Upgrades,
     rewrite_location: bool,
     slots: Slots,
 }
 
 impl Routes for RouteStep {
     fn prepare(&self, x: &mut Exchange) -> Result<Call, Box<Fault>> {
+        let upgrade = self.upgrades.asked(&x.request)?;
         let mut headers = x.request.headers.clone();
         let snapshot = x.snapshot.clone();
         for name in &x.compiled(&snapshot).owned_headers {
@@ -412,6 +406,7 @@ impl Routes for RouteStep {
             client_host,
             answer_limits: BodyLimits { bytes: u64::MAX, idle: self.timeouts.idle, rate: 0 },
             addresses: sent.addresses,
+            upgrade,
         })
     }
 
@@ -432,6 +427,7 @@ impl Routes for RouteStep {
         x.set(self.slots.latency_ms, Value::Int(i64::try_from(latency_ms).unwrap_or(i64::MAX)));
         x.set(self.slots.connect_ms, Value::Int(i64::from(answer.connect_ms)));
         x.set(self.slots.reused, Value::Bool(answer.reused));
+        x.tunnel = answer.tunnel;
         let mut response = Response::new(answer.status, answer.headers, answer.body);
         if self.rewrite_location {
             rewrite_location(x, &mut response);

@@ -100,6 +100,7 @@ impl GivenTransport for Upstream {
             attempts: 1,
             connect_ms: 0,
             reused: false,
+            tunnel: None,
         };
         Box::pin(async { Ok(answer) })
     }

@@ -59,6 +59,9 @@ pub(super) struct LimitsDoc {
     /// Nesting of a JSON text.
     #[serde(default)]
     json_depth: Option<Spanned<u64>>,
+    /// Silence of a connection that was upgraded, before it is closed.
+    #[serde(default)]
+    tunnel_idle: Option<DurationValue>,
     /// Requests that one HTTP/2 connection may have open at a time.
     #[serde(default)]
     h2_streams: Option<Spanned<u64>>,
@@ -107,6 +110,7 @@ impl LimitsDoc {
             connections: take.count(self.connections, defaults.connections),
             connections_per_client: take.count(self.connections_per_client, defaults.connections_per_client),
             in_flight: take.count(self.in_flight, defaults.in_flight),
+            tunnel_idle: take.time(self.tunnel_idle, defaults.tunnel_idle),
             h2_streams: take.count(self.h2_streams, defaults.h2_streams),
             h2_window: take.size(self.h2_window, defaults.h2_window),
             h2_connection_window: take.size(self.h2_connection_window, defaults.h2_connection_window),

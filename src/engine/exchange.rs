@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::audit::metrics::Outcome;
 use crate::audit::record::Record;
-use crate::body::{Body, Ending, Hold};
+use crate::body::{Body, Ending, Hold, Tunnel};
 use crate::engine::journal::Journal;
 use crate::engine::message::Request;
 use crate::engine::program::EndedBy;
@@ -117,6 +117,10 @@ pub struct Exchange {
     pub trace: Option<Trace>,
     /// The variables as they were when the pipeline failed, before `on_fault` changed them.
     pub(super) failed_vars: Vec<Value>,
+    /// The upstream's end of a connection that is being upgraded.
+    pub tunnel: Option<Box<Tunnel>>,
+    /// Bytes that came through it from the client.
+    tunnelled: u64,
     /// Slots that are free again when the answer has left.
     pub permits: Vec<Permit>,
     request_body: Received,
@@ -157,6 +161,8 @@ impl Exchange {
             record: Record::default(),
             trace,
             failed_vars: Vec::new(),
+            tunnel: None,
+            tunnelled: 0,
             permits: Vec::new(),
             request_body,
             answer_ending: None,
@@ -218,10 +224,11 @@ impl Exchange {
 
     /// Body bytes that have been read from the client so far.
     fn bytes_in(&self) -> u64 {
-        match &self.request_body {
+        let body = match &self.request_body {
             Received::Held(bytes) => *bytes,
             Received::Stream(ending) => ending.bytes(),
-        }
+        };
+        body + self.tunnelled
     }
 
     /// Body bytes of a message that streamed, as far as they came.
@@ -364,6 +371,10 @@ pub struct Held(pub Box<Exchange>);
 impl Hold for Held {
     fn sent(&mut self, bytes: usize) {
         self.0.record.bytes_out += bytes as u64;
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.0.tunnelled += bytes as u64;
     }
 
     fn complete(&mut self) {

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use serde_json::Value as Json;
 
 use crate::body::Body;
@@ -27,6 +27,8 @@ pub struct Request {
     pub changed_query: Option<String>,
     pub headers: HeaderMap,
     pub body: Body,
+    /// The protocol that the client would rather speak on this connection (RFC 9110 §7.8).
+    pub upgrade: Option<HeaderValue>,
     json: OnceCell<Result<Arc<Json>, Unreadable>>,
 }
 
@@ -62,6 +64,7 @@ impl Request {
         // The dot of the root (RFC 1034 §3.1) names the same host.
         let host = host.strip_suffix('.').unwrap_or(host);
         Request {
+            upgrade: asked_upgrade(&parts),
             method: parts.method,
             scheme,
             host: host.to_ascii_lowercase().into(),
@@ -89,6 +92,7 @@ impl Request {
             changed_query: self.changed_query.clone(),
             headers: self.headers.clone(),
             body: self.body.lend(),
+            upgrade: None,
             json: self.json.clone(),
         }
     }
@@ -146,6 +150,23 @@ impl Response {
     pub fn json(&self, depth_max: usize) -> Result<&Arc<Json>, Unreadable> {
         self.json.get_or_init(|| parse_json(&self.headers, &self.body, depth_max)).as_ref().map_err(Clone::clone)
     }
+}
+
+/// The one protocol that a request asks for, in HTTP/1.1 and with the word in Connection that it takes.
+fn asked_upgrade(parts: &http::request::Parts) -> Option<HeaderValue> {
+    if parts.version != Version::HTTP_11 {
+        return None;
+    }
+    let mut asked = parts.headers.get_all(header::UPGRADE).iter();
+    let (Some(protocol), None) = (asked.next(), asked.next()) else { return None };
+    let options = parts
+        .headers
+        .get_all(header::CONNECTION)
+        .into_iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    let is_meant = options.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    let is_one = !protocol.is_empty() && !protocol.as_bytes().contains(&b',');
+    (is_meant && is_one).then(|| protocol.clone())
 }
 
 /// Host and port of an authority; IPv6 addresses keep their brackets.

@@ -193,7 +193,12 @@ pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
         return http::Response::new(Outgoing::new(Body::Empty)); // not reached: answer() leaves a response
     };
     let Response { status, mut headers, mut body, .. } = response;
+    // Who is told to upgrade is told to what (RFC 9110 §15.5.22).
+    let required = headers.get(header::UPGRADE).filter(|_| status == StatusCode::UPGRADE_REQUIRED).cloned();
     remove_hop_by_hop(&mut headers);
+    if let Some(required) = required {
+        headers.insert(header::UPGRADE, required);
+    }
     for edit in std::mem::take(&mut x.state.answer_edits) {
         apply(&edit, &mut headers);
     }
@@ -208,7 +213,18 @@ pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
     if let Body::Stream(inbound) = &body {
         x.watch(inbound.ending());
     }
-    let mut answer = http::Response::new(Outgoing::held_by(body, Box::new(Held(x))));
+    let tunnel = x.tunnel.take().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    let body = match tunnel {
+        Some(tunnel) => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            if let Some(protocol) = x.request.upgrade.clone() {
+                headers.insert(header::UPGRADE, protocol);
+            }
+            Outgoing::tunnelled(tunnel, Box::new(Held(x)))
+        }
+        None => Outgoing::held_by(body, Box::new(Held(x))),
+    };
+    let mut answer = http::Response::new(body);
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     answer

@@ -25,6 +25,7 @@ use super::http2;
 use super::refusal::Refusal;
 use super::socket::{Noted, Socket};
 use super::stream::{ConnState, GatedStream, Opening};
+use super::tunnel;
 use super::worker::{Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
 use crate::clock::wheel::Timer;
@@ -225,9 +226,15 @@ async fn speak<H: Handler>(socket: Socket, opening: Opening, client: Rc<Client<H
     .await;
     let busy = client.state.wait() == Wait::Busy || client.state.blocked.get();
     let unread = !matches!(client.state.wait(), Wait::First | Wait::Idle(_)) || client.state.gate.borrow().is_in_body();
-    let (mut socket, read) = http.into_parts().io.into_inner().into_inner();
+    let parts = http.into_parts();
+    let (mut socket, read) = parts.io.into_inner().into_inner();
     if matches!(end, End::Preface) {
         return http2::speak(socket, read, client, watch).await;
+    }
+    // Bytes that the gate has kept back are lost: what follows them would be something else.
+    let agreed = client.state.agreed.take().filter(|_| client.state.gate.borrow().refusal().is_none());
+    if let (End::Http(Ok(())), Some(tunnel)) = (&end, agreed) {
+        return tunnel::carry(socket, parts.read_buf, tunnel, &client, &watch).await;
     }
     match told(&end, worker, busy) {
         Some(refusal) => {

@@ -52,6 +52,10 @@ impl<H: Handler> Client<H> {
             return Ok(self.sent(IN_FLIGHT.response().map(Outgoing::new), None));
         };
         let mut response = self.handle(peer, request).await;
+        if let Some(tunnel) = response.body_mut().take_tunnel() {
+            self.state.agreed.replace(Some(tunnel));
+            return Ok(self.sent(response, Some(permit)));
+        }
         let last = taken >= self.worker.limits.requests_per_connection || self.state.closing.get();
         // hyper closes the connection when a body is left unread: say so before. An answer that is a success
         // may well be sent while its body is still being read; where that is chunked, its end is not known,

@@ -21,6 +21,7 @@ pub struct Shared {
     max_in_flight: usize,
     connections: AtomicUsize,
     in_flight: AtomicUsize,
+    tunnels: AtomicUsize,
     workers_alive: AtomicUsize,
     worker_restarts: AtomicU64,
     cut: AtomicUsize,
@@ -41,6 +42,9 @@ pub(super) struct ConnectionPermit {
     client: Option<IpAddr>,
 }
 
+/// One connection that has become a tunnel.
+pub(super) struct TunnelPermit(Arc<Shared>);
+
 /// One request in flight.
 pub(super) struct RequestPermit(Arc<Shared>);
 
@@ -52,6 +56,7 @@ impl Shared {
             max_in_flight: limits.in_flight,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
             workers_alive: AtomicUsize::new(0),
             worker_restarts: AtomicU64::new(0),
             cut: AtomicUsize::new(0),
@@ -68,6 +73,11 @@ impl Shared {
     /// Requests whose answer has not been written to its end.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have become tunnels; they are among the open ones.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
     }
 
     /// Workers that serve at this moment.
@@ -127,6 +137,12 @@ impl Shared {
         enter(&self.in_flight, self.max_in_flight).then(|| RequestPermit(self.clone()))
     }
 
+    /// Counts a tunnel.
+    pub(super) fn tunnel(self: &Arc<Shared>) -> TunnelPermit {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        TunnelPermit(self.clone())
+    }
+
     fn shard(&self, ip: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         let index = self.hasher.hash_one(ip) % SHARDS as u64;
         let [first, ..] = &self.clients;
@@ -157,6 +173,12 @@ impl Drop for ConnectionPermit {
             }
         }
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TunnelPermit {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::PREFACE;
 use super::gate::Gate;
 use super::socket::Socket;
+use super::tunnel::Agreed;
 
 /// What is known of a connection, shared by its stream, its requests and its timer.
 pub(super) struct ConnState {
@@ -32,6 +33,8 @@ pub(super) struct ConnState {
     pub(super) closing: Cell<bool>,
     /// The client begins with the preface of HTTP/2.
     pub(super) prefaced: Cell<bool>,
+    /// What follows the answer that is being written.
+    pub(super) agreed: Agreed,
 }
 
 impl ConnState {
@@ -45,6 +48,7 @@ impl ConnState {
             blocked: Cell::new(false),
             closing: Cell::new(false),
             prefaced: Cell::new(false),
+            agreed: Agreed::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,11 +20,12 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::PoolLimits;
 use super::pool::{Lane, Place};
 use super::socket::Socket;
-use crate::body::{Body, BodyFault};
+use crate::body::{Body, BodyFault, Tunnel};
 use crate::clock::wheel::{Timer, Wheel};
 use crate::tls::Wire;
 
@@ -66,6 +68,11 @@ pub(super) struct Line {
     /// Whether the socket took less than it was offered.
     pub(super) backlog: Cell<bool>,
     pub(super) expired: Cell<Option<Expired>>,
+    /// It was asked to speak something else.
+    is_upgrade: Cell<bool>,
+    /// What is left of it when it does, once its task has ended.
+    tunnel: RefCell<Option<Tunnel>>,
+    has_ended: Notify,
 }
 
 impl Line {
@@ -90,12 +97,16 @@ impl Line {
             heard: Cell::new(false),
             backlog: Cell::new(false),
             expired: Cell::new(None),
+            is_upgrade: Cell::new(false),
+            tunnel: RefCell::new(None),
+            has_ended: Notify::new(),
         });
         let io = TokioIo::new(Socket::new(wire, line.clone()));
         let (sender, connection) =
             Builder::new().max_header_size(ANSWER_HEAD_BYTES).max_buf_size(ANSWER_HEAD_BYTES).handshake(io).await?;
         line.sender.replace(Some(sender));
-        tokio::task::spawn_local(Driver { connection, line: line.clone(), _place: place });
+        let connection = Some((connection, place));
+        tokio::task::spawn_local(Driver { connection, line: line.clone() });
         Ok(line)
     }
 
@@ -115,12 +126,21 @@ impl Line {
         self.phase.set(first_byte);
         self.total.set(total);
         self.body_sent.set(request.body().held().is_some());
+        self.is_upgrade.set(request.headers().contains_key(UPGRADE));
         let line = self.clone();
         let sent = match self.sender.borrow_mut().as_mut() {
             Some(sender) => Ok(sender.try_send_request(request.map(|body| RequestBody { body, line }))),
             None => Err(Unanswered::Unsent(Box::new(request))),
         };
         async move { sent?.await.map_err(Unanswered::from) }
+    }
+
+    /// The connection that the upstream has upgraded, once nobody speaks HTTP over it any more.
+    pub(super) async fn tunnel(&self) -> Option<Tunnel> {
+        if self.tunnel.borrow().is_none() && self.sender.borrow().is_some() {
+            self.has_ended.notified().await;
+        }
+        self.tunnel.take()
     }
 
     /// The head of the answer arrived.
@@ -240,27 +260,37 @@ impl<L> From<TrySendError<Request<RequestBody<L>>>> for Unanswered {
 
 /// The task of one connection.
 struct Driver {
-    connection: Connection<TokioIo<Socket>, RequestBody<Line>>,
+    /// With what it occupies in its lane.
+    connection: Option<(Connection<TokioIo<Socket>, RequestBody<Line>>, Place)>,
     line: Rc<Line>,
-    _place: Place,
 }
 
 impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some((connection, _)) = &mut this.connection else { return Poll::Ready(()) };
         loop {
-            let was_behind = self.line.backlog.get();
-            if Pin::new(&mut self.connection).poll(cx).is_ready() {
-                return Poll::Ready(()); // errors reached the call or the body already
+            let was_behind = this.line.backlog.get();
+            match Pin::new(&mut *connection).poll(cx) {
+                Poll::Ready(Ok(())) if this.line.is_upgrade.get() => {
+                    let Some((connection, place)) = this.connection.take() else { return Poll::Ready(()) };
+                    let parts = connection.into_parts();
+                    let io = Box::pin(parts.io.into_inner());
+                    this.line.tunnel.replace(Some(Tunnel { io, read: parts.read_buf, held: Box::new(place) }));
+                    return Poll::Ready(());
+                }
+                Poll::Ready(_) => return Poll::Ready(()), // errors reached the call or the body already
+                Poll::Pending => {}
             }
             // After a flush that had to wait, hyper does not look by itself whether the exchange is through.
-            if !was_behind || self.line.backlog.get() {
+            if !was_behind || this.line.backlog.get() {
                 break;
             }
         }
-        self.line.settle();
-        self.line.poll_expired(cx)
+        this.line.settle();
+        this.line.poll_expired(cx)
     }
 }
 
@@ -268,6 +298,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.line.lane.forget(&self.line);
         self.line.close();
+        self.line.has_ended.notify_one();
     }
 }
 

@@ -4,15 +4,15 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, TE};
-use http::{Method, Request, Response, Uri};
+use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use super::budget::RetryBudget;
-use super::fields::{clean_answer, frame_request};
+use super::fields::{clean_answer, frame_request, remove_hop_by_hop};
 use super::line::{Expired, Line, Unanswered};
-use super::origin::Origin;
+use super::origin::{Http2, Origin};
 use super::pool::{Carrier, Pool, Wanted};
 use super::trunk::Stream;
 use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError};
@@ -109,6 +109,10 @@ impl Pool {
             return Err(SendError::Connect("CONNECT is not forwarded".to_owned()));
         }
         frame_request(&call.method, &mut call.headers, &call.body);
+        if let Some(protocol) = &call.upgrade {
+            call.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            call.headers.insert(UPGRADE, protocol.clone());
+        }
         let destination = call.destination.clone();
         let budget = match &destination {
             Destination::Origin(_) => &self.budget,
@@ -121,6 +125,10 @@ impl Pool {
         let mut number = 1;
         loop {
             let (origin, index) = destination.choose(self.clock.mono_ms(), &tried)?;
+            let origin = match &call.upgrade {
+                Some(_) => Arc::new(Origin::clone(&origin).speaking(Http2::Never)),
+                None => origin,
+            };
             call.set_host(&origin);
             let keep = repeatable && number < call.retry.attempts;
             let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, number, keep };
@@ -171,6 +179,10 @@ impl Pool {
             let keep = attempt.keep || (reused && resendable);
             let total = self.wheel.timer();
             let failure = match self.ask(&carrier, call, attempt, keep, &total).await {
+                Ok(response) if call.upgrade.is_some() && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let switched = self.switched(&carrier, call, attempt, response).await;
+                    return switched.map(|answer| Answer { connect_ms, reused, ..answer });
+                }
                 Ok(response) => {
                     return self.answer(carrier, total, call, attempt, response).map(|answer| Answer {
                         connect_ms,
@@ -248,6 +260,38 @@ impl Pool {
         })
     }
 
+    /// The upstream has upgraded the connection: to what it was asked for, or the call has failed.
+    async fn switched(
+        &self,
+        carrier: &Carrier,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        response: Response<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let bad = |why: &str| Failure::from(SendError::BadAnswer(why.to_owned()));
+        let mut headers = response.into_parts().0.headers;
+        let mut named = headers.get_all(UPGRADE).iter();
+        let is_it = |named: &HeaderValue| {
+            call.upgrade.as_ref().is_some_and(|asked| named.as_bytes().eq_ignore_ascii_case(asked.as_bytes()))
+        };
+        if !matches!((named.next(), named.next()), (Some(named), None) if is_it(named)) {
+            return Err(bad("switched to another protocol than the one that was asked for"));
+        }
+        let Carrier::Line(line) = carrier else { return Err(bad("switched protocols over HTTP/2")) };
+        let tunnel = line.tunnel().await.ok_or_else(|| bad("closed the connection that it had upgraded"))?;
+        remove_hop_by_hop(&mut headers);
+        Ok(Answer {
+            status: StatusCode::SWITCHING_PROTOCOLS,
+            headers,
+            body: Body::Empty,
+            target: attempt.origin.text().clone(),
+            attempts: attempt.number,
+            connect_ms: 0,
+            reused: false,
+            tunnel: Some(Box::new(tunnel)),
+        })
+    }
+
     fn answer(
         &self,
         carrier: Carrier,
@@ -287,6 +331,7 @@ impl Pool {
             attempts: attempt.number,
             connect_ms: 0,
             reused: false,
+            tunnel: None,
         })
     }
 }

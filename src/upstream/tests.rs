@@ -149,6 +149,7 @@ fn call(destination: Destination, method: Method, target: &str) -> Call {
         answer_limits: BodyLimits { bytes: 1 << 20, idle: Duration::from_secs(30), rate: 0 },
         answer_to_head: false,
         addresses: Addresses::Any,
+        upgrade: None,
     }
 }
 

@@ -22,3 +22,4 @@ mod testing;
 mod tidy;
 mod tls;
 mod trace;
+mod upgrades;

@@ -288,3 +288,21 @@ impl Way {
         }
     }
 }
+
+/// Networks that a chosen host may resolve to; `None` in the answer means any.
+pub(super) fn private(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Option<Arc<[IpNet]>>> {
+    let mut networks = Vec::new();
+    for literal in list.iter().flat_map(|list| list.iter()) {
+        let text = cx.literal(literal)?;
+        match (text.as_str(), text.parse::<IpNet>()) {
+            ("true", _) => return Some(None),
+            ("false", _) => {}
+            (_, Ok(network)) => networks.push(network),
+            _ => {
+                let message = format!("`{text}` is no network");
+                return cx.refuse("policy.bad_value", literal.0.span(), message, "write `10.0.0.0/8`, or `true`");
+            }
+        }
+    }
+    Some(Some(networks.into()))
+}

@@ -55,6 +55,8 @@ impl Exchange {
             record: self.record.clone(),
             trace: None,
             failed_vars: Vec::new(),
+            tunnel: None,
+            tunnelled: 0,
             permits: Vec::new(),
             request_body: self.request_body.clone(),
             answer_ending: None,

@@ -102,8 +102,13 @@ fn is_told(step: &StepMeta, code: &str) -> bool {
 pub(super) fn can_deny(step: &StepMeta) -> bool {
     let by_origin =
         |fault: &FaultDoc| fault.status == 400 && (fault.code.ends_with(".absent") || fault.doc.contains("rigin"));
-    kind(step)
-        .is_some_and(|kind| kind.faults.iter().any(|fault| (400..500).contains(&fault.status) && !by_origin(fault)))
+    // Only a step that allows upgrades refuses some.
+    let upgrades = step.explained.written.iter().any(|parameter| **parameter == *"upgrade");
+    let counts = |fault: &FaultDoc| match fault.status {
+        426 => upgrades,
+        status => (400..500).contains(&status) && !by_origin(fault),
+    };
+    kind(step).is_some_and(|kind| kind.faults.iter().any(counts))
 }
 
 /// Something that a case should bring about.

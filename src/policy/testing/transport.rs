@@ -208,6 +208,7 @@ impl StandIns {
             attempts: number,
             connect_ms: 0,
             reused: false,
+            tunnel: None,
         })
     }
 
