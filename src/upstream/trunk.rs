@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::PoolLimits;
@@ -47,6 +49,8 @@ pub(super) struct Trunk {
     room: Cell<usize>,
     idle: Timer,
     idle_time: Cell<Duration>,
+    /// How often something was read of it.
+    heard: Rc<Cell<u64>>,
     wheel: Wheel,
 }
 
@@ -85,7 +89,8 @@ impl Trunk {
             .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES).unwrap_or(u32::MAX))
             .max_send_buf_size(SEND_BUFFER)
             .max_local_error_reset_streams(ERROR_RESETS);
-        let (sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
+        let heard = Rc::new(Cell::new(0));
+        let (sender, connection) = builder.handshake(TokioIo::new(Listened { wire, heard: heard.clone() })).await?;
         let trunk = Rc::new(Trunk {
             sender: RefCell::new(Some(sender)),
             lane: place.lane().clone(),
@@ -94,6 +99,7 @@ impl Trunk {
             room: Cell::new(CALLS_MAX),
             idle: wheel.timer(),
             idle_time: Cell::new(Duration::ZERO),
+            heard,
             wheel: wheel.clone(),
         });
         tokio::task::spawn_local(Driver { connection, trunk: trunk.clone(), _place: place });
@@ -139,6 +145,7 @@ impl Stream {
         total: &Timer,
     ) -> Result<Response<Incoming>, Unanswered> {
         let request = of_stream(request, https);
+        let heard = self.trunk.heard.get();
         self.is_asked.set(true);
         self.first_byte.set(first_byte);
         self.phase.set(first_byte);
@@ -161,6 +168,9 @@ impl Stream {
         })
         .await;
         self.is_asked.set(false);
+        if matches!(outcome, Err(Unanswered::Late(_))) && self.trunk.heard.get() == heard {
+            self.trunk.close(); // nobody may be there any more: later calls find out on another one
+        }
         outcome
     }
 
@@ -221,9 +231,51 @@ fn of_stream(mut request: Request<Body>, https: bool) -> Request<Body> {
     request
 }
 
+/// The stream below hyper, which notes that something came.
+struct Listened {
+    wire: Wire<TcpStream>,
+    heard: Rc<Cell<u64>>,
+}
+
+impl AsyncRead for Listened {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.wire).poll_read(cx, buffer);
+        if result.is_ready() {
+            self.heard.set(self.heard.get() + 1);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Listened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
+
 /// The task of one connection.
 struct Driver {
-    connection: Connection<TokioIo<Wire<TcpStream>>, RequestBody<Stream>, Tasks>,
+    connection: Connection<TokioIo<Listened>, RequestBody<Stream>, Tasks>,
     trunk: Rc<Trunk>,
     _place: Place,
 }

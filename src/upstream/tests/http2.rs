@@ -193,6 +193,8 @@ fn each_call_has_its_own_time_and_resets_its_own_stream() {
         let asking = pool.clone();
         let waiting = tokio::task::spawn_local(async move { asking.send(late).await.err() });
         until(|| seen.requests.borrow().len() == 1).await;
+        // Another call shows that somebody is there.
+        assert_eq!(text(pool.send(over(&seen, Method::GET, "/")).await.unwrap()).await.unwrap(), "hello");
         turn(&pool.wheel, Duration::from_millis(200));
         assert_eq!(waiting.await.unwrap(), Some(SendError::TimeoutFirstByte));
         until(|| seen.resets.get() == 1).await;
@@ -211,6 +213,25 @@ fn each_call_has_its_own_time_and_resets_its_own_stream() {
         until(|| seen.resets.get() == 2).await;
         assert_eq!(text(pool.send(over(&seen, Method::GET, "/")).await.unwrap()).await.unwrap(), "hello");
         assert_eq!(seen.connections.get(), 1, "the others' connection lives");
+    });
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_is_not_used_again() {
+    run(async {
+        let seen = http2_server().await;
+        let pool = Rc::new(pool());
+        // Behind the second answer nothing of the beginning is on its way any more.
+        for _ in 0..2 {
+            text(pool.send(over(&seen, Method::GET, "/")).await.unwrap()).await.unwrap();
+        }
+        let asking = (pool.clone(), over(&seen, Method::GET, "/wait"));
+        let waiting = tokio::task::spawn_local(async move { asking.0.send(asking.1).await.err() });
+        until(|| seen.requests.borrow().len() == 3).await;
+        turn(&pool.wheel, Timeouts::default().first_byte);
+        assert_eq!(waiting.await.unwrap(), Some(SendError::TimeoutFirstByte));
+        text(pool.send(over(&seen, Method::GET, "/")).await.unwrap()).await.unwrap();
+        assert_eq!(seen.connections.get(), 2);
     });
 }
 
