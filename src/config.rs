@@ -131,6 +131,7 @@ impl Default for Config {
                     name: "main".into(),
                     address: MAIN,
                     trusted_proxies: Arc::new([]),
+                    announcing_proxies: Arc::new([]),
                     behind_tls_proxy: false,
                     tls: None,
                 },

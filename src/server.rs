@@ -16,6 +16,7 @@ mod gate;
 mod handshake;
 mod head;
 mod http2;
+mod proxy;
 mod refusal;
 mod shared;
 mod socket;
@@ -62,6 +63,8 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Proxies whose word about the client counts.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Proxies that begin each connection with a PROXY header, which says for whom it is.
+    pub announcing_proxies: Arc<[IpNet]>,
     /// Clients reach this listener over TLS that something in front of it ends.
     pub behind_tls_proxy: bool,
     /// Connections begin with a TLS handshake.

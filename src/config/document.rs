@@ -96,6 +96,9 @@ struct ListenerDoc {
     /// Networks of proxies whose word about the client counts.
     #[serde(default)]
     trusted_proxies: Option<OneOrMany<Literal>>,
+    /// Networks of proxies that begin each connection with a PROXY header (version 2).
+    #[serde(default)]
+    proxy_protocol: Option<OneOrMany<Literal>>,
     /// Something in front of it ends TLS.
     #[serde(default)]
     behind_tls_proxy: bool,
@@ -295,6 +298,8 @@ fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Ve
         let tls = doc.tls.and_then(|tls| TlsDoc::listening(tls, base, diags));
         let trusted = doc.trusted_proxies.iter().flat_map(OneOrMany::iter);
         let trusted: Vec<_> = trusted.filter_map(|text| network(text, diags)).collect();
+        let announcing = doc.proxy_protocol.iter().flat_map(OneOrMany::iter);
+        let announcing: Vec<_> = announcing.filter_map(|text| network(text, diags)).collect();
         let Some(address) = socket_address(&doc.address, diags) else { continue };
         for (other, name_span, address_span) in &listeners {
             if *other.server.name == *doc.name.name {
@@ -313,6 +318,7 @@ fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Ve
             name: doc.name.name.as_str().into(),
             address,
             trusted_proxies: trusted.into(),
+            announcing_proxies: announcing.into(),
             behind_tls_proxy: doc.behind_tls_proxy,
             tls,
         };

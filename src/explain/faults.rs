@@ -302,6 +302,13 @@ pub(super) const PAGES: &[Page] = &[
     ),
     fault(
         0,
+        "request.proxy_header",
+        "A connection of a proxy that is listed under `proxy_protocol` did not begin with a whole PROXY header.",
+        "Let the proxy send version 2 of the PROXY protocol (`send-proxy-v2` of HAProxy, `proxy_protocol` of others), or \
+         take its network out of the listener's `proxy_protocol`.",
+    ),
+    fault(
+        0,
         "request.none",
         "A new connection sent nothing and was closed.",
         "Nothing; port scans and idle pools look like this.",

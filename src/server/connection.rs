@@ -18,15 +18,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::client_ip::is_trusted;
 use super::exchange::Client;
 use super::gate::Gate;
 use super::handshake::shake_hands;
 use super::http2;
+use super::proxy;
 use super::refusal::Refusal;
+use super::shared::ConnectionPermit;
 use super::socket::{Noted, Socket};
 use super::stream::{ConnState, GatedStream, Opening};
 use super::tunnel;
-use super::worker::{Stage, Worker};
+use super::worker::{CLIENT_FULL, Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
 use crate::clock::wheel::Timer;
 use crate::limits::Limits;
@@ -164,10 +167,23 @@ pub(super) async fn serve<H: Handler>(
     mut peer: Peer,
     handler: Rc<H>,
     worker: Rc<Worker>,
+    permit: &mut ConnectionPermit,
 ) {
     let state = Rc::new(ConnState::new(Gate::new(&worker.limits)));
     let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
-    let bare = Noted::new(tcp, state.clone());
+    let mut bare = Noted::new(tcp, state.clone());
+    if is_trusted(peer.address.ip().to_canonical(), &listener.announcing_proxies) {
+        match proxy::read(&mut bare, &mut watch, &worker).await {
+            Ok(None) => {}
+            Ok(Some((address, local))) => {
+                peer = Peer::new(&listener, address, local);
+                if !peer.is_proxy && permit.count_for(peer.client_ip).is_err() {
+                    return handler.refused(&peer, Refusal { status: None, ..CLIENT_FULL });
+                }
+            }
+            Err(refusal) => return refusal.into_iter().for_each(|refusal| handler.refused(&peer, refusal)),
+        }
+    }
     let socket = match &listener.tls {
         None => Socket::Clear(bare),
         Some(tls) => match shake_hands(bare, &state, tls, &mut watch, &worker).await {

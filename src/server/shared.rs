@@ -118,16 +118,7 @@ impl Shared {
         // From here on the permit's drop gives back what was taken.
         let mut permit = ConnectionPermit { shared: self.clone(), client: None };
         if let Some(ip) = client {
-            let mut clients = self.shard(ip);
-            let count = clients.entry(ip).or_default();
-            if *count >= self.max_per_client {
-                if *count == 0 {
-                    clients.remove(&ip);
-                }
-                return Err(Full::Client);
-            }
-            *count += 1;
-            permit.client = client;
+            permit.count_for(ip)?;
         }
         Ok(permit)
     }
@@ -159,6 +150,23 @@ fn enter(count: &AtomicUsize, max: usize) -> bool {
     }
     count.fetch_sub(1, Ordering::Relaxed);
     false
+}
+
+impl ConnectionPermit {
+    /// Counts it for a client, who was not known before.
+    pub(super) fn count_for(&mut self, ip: IpAddr) -> Result<(), Full> {
+        let mut clients = self.shared.shard(ip);
+        let count = clients.entry(ip).or_default();
+        if *count >= self.shared.max_per_client {
+            if *count == 0 {
+                clients.remove(&ip);
+            }
+            return Err(Full::Client);
+        }
+        *count += 1;
+        self.client = Some(ip);
+        Ok(())
+    }
 }
 
 impl Drop for ConnectionPermit {

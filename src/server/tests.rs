@@ -4,6 +4,7 @@ mod closing;
 mod framing;
 mod http2;
 mod load;
+mod proxy;
 mod tls;
 
 use std::io::{Read, Write};
@@ -143,6 +144,20 @@ pub(super) fn bench_behind(workers: usize, limits: Limits, trusted: &[&str], fai
 }
 
 fn start(workers: usize, limits: Limits, trusted: &[&str], failing: usize, tls: Option<Arc<Listening>>) -> Bench {
+    start_listening(workers, limits, failing, |listener| {
+        listener.trusted_proxies = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        listener.behind_tls_proxy = !trusted.is_empty();
+        listener.tls = tls;
+    })
+}
+
+/// A server whose listener is what `change` makes of an ordinary one.
+pub(super) fn start_listening(
+    workers: usize,
+    limits: Limits,
+    failing: usize,
+    change: impl FnOnce(&mut ListenerConfig),
+) -> Bench {
     let (started_in, started) = mpsc::channel();
     let (ends_in, ends) = mpsc::channel();
     let (unblock, block) = mpsc::channel();
@@ -154,13 +169,15 @@ fn start(workers: usize, limits: Limits, trusted: &[&str], failing: usize, tls: 
         made: AtomicUsize::new(0),
     });
     let limits = Arc::new(limits);
-    let listener = ListenerConfig {
+    let mut listener = ListenerConfig {
         name: "main".into(),
         address: "127.0.0.1:0".parse().unwrap(),
-        trusted_proxies: trusted.iter().map(|net| net.parse().unwrap()).collect(),
-        behind_tls_proxy: !trusted.is_empty(),
-        tls,
+        trusted_proxies: Arc::new([]),
+        announcing_proxies: Arc::new([]),
+        behind_tls_proxy: false,
+        tls: None,
     };
+    change(&mut listener);
     let config =
         ServerConfig { listeners: vec![listener], workers, limits: limits.clone(), clock_origin: Instant::now() };
     let shared = seen.clone();

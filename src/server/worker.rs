@@ -36,7 +36,7 @@ const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(1);
 const MAX_REFUSING: usize = 64;
 
 const FULL: Refusal = Refusal::busy("too many connections");
-const CLIENT_FULL: Refusal = Refusal::busy("too many connections from one address");
+pub(super) const CLIENT_FULL: Refusal = Refusal::busy("too many connections from one address");
 
 /// The life of a server, as its workers follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,16 +271,19 @@ impl<H: Handler> Accepting<H> {
         }
         let peer = Peer::new(&self.config, address, local);
         // A trusted proxy brings many clients over few addresses.
-        let counted = Some(peer.client_ip).filter(|ip| !is_trusted(*ip, &self.config.trusted_proxies));
+        let is_of_many =
+            |ip| is_trusted(ip, &self.config.trusted_proxies) || is_trusted(ip, &self.config.announcing_proxies);
+        let counted = Some(peer.client_ip).filter(|ip| !is_of_many(*ip));
         let enrolled = self.worker.enrol();
         let worker = self.worker.clone();
         match self.worker.shared.connect(counted) {
             Ok(permit) => {
                 let (config, handler) = (self.config.clone(), self.handler.clone());
                 tokio::task::spawn_local(async move {
-                    let _held = (permit, &enrolled);
+                    let mut permit = permit;
                     enrolled.listen().await;
-                    connection::serve(tcp, config, peer, handler, worker).await;
+                    connection::serve(tcp, config, peer, handler, worker, &mut permit).await;
+                    drop((permit, enrolled));
                 });
             }
             Err(full) => {

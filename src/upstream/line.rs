@@ -258,10 +258,12 @@ impl<L> From<TrySendError<Request<RequestBody<L>>>> for Unanswered {
     }
 }
 
+type Http1 = Connection<TokioIo<Socket>, RequestBody<Line>>;
+
 /// The task of one connection.
 struct Driver {
     /// With what it occupies in its lane.
-    connection: Option<(Connection<TokioIo<Socket>, RequestBody<Line>>, Place)>,
+    connection: Option<(Http1, Place)>,
     line: Rc<Line>,
 }
 

@@ -13,6 +13,7 @@ mod http2;
 mod kept;
 mod language_server;
 mod leftovers;
+mod listeners;
 mod mistakes;
 mod process;
 mod readme;

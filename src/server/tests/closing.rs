@@ -114,6 +114,7 @@ fn an_address_that_is_taken_is_named() {
         name: "main".into(),
         address: taken.local_addr().unwrap(),
         trusted_proxies: [].into(),
+        announcing_proxies: Arc::new([]),
         behind_tls_proxy: false,
         tls: None,
     };
