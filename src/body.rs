@@ -118,6 +118,8 @@ pub struct Inbound {
     trailers: Trailers,
     /// When it has to be over, and what is held until then.
     until: Option<(Timer, Rc<dyn Any>)>,
+    /// What lasts until nobody reads it any more.
+    kept: Option<Box<dyn Any>>,
 }
 
 impl Inbound {
@@ -125,8 +127,9 @@ impl Inbound {
     pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
         let (timer, ending) = (wheel.timer(), Ending::default());
         let (read_before, coder) = (None, None);
-        let (trailers, until) = (Trailers::Dropped, None);
-        Inbound { incoming, limits, timer, armed: false, started: None, ending, read_before, coder, trailers, until }
+        let (trailers, until, kept) = (Trailers::Dropped, None, None);
+        let started = None;
+        Inbound { incoming, limits, timer, armed: false, started, ending, read_before, coder, trailers, until, kept }
     }
 
     /// Lets these trailers pass.
@@ -142,6 +145,11 @@ impl Inbound {
     /// How it ends, readable after it was given away.
     pub fn ending(&self) -> Ending {
         self.ending.clone()
+    }
+
+    /// Keeps something until it has come to its end and is given up.
+    pub fn keep(&mut self, kept: Box<dyn Any>) {
+        self.kept = Some(kept);
     }
 
     /// Tightens the limit of bytes; it can never be widened.

@@ -14,6 +14,7 @@ mod origin;
 mod pool;
 mod send;
 mod socket;
+mod target;
 #[cfg(test)]
 mod tests;
 mod trunk;
@@ -27,11 +28,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 pub use address::Addresses;
-pub use balance::{Balance, Eject, Target, Upstream};
+pub use balance::weigh::number_of;
+pub use balance::{Balance, Eject, Targets, Upstream};
 pub use budget::RetryBudget;
 pub use fields::remove_hop_by_hop;
 pub use origin::{Host, Http2, Origin};
 pub use pool::Pool;
+pub use target::{Patience, Target};
 
 use crate::body::{Body, BodyFault, BodyLimits, Tunnel};
 
@@ -78,7 +81,7 @@ pub struct PoolLimits {
     pub idle: Duration,
     /// Unused connections that are kept.
     pub max_idle: usize,
-    /// Connections at all, 0 for no bound. Calls above it wait, within their connect timeout.
+    /// Connections at all, 0 for no bound. Calls above it wait, within their connect timeout, but not more than 1024.
     pub max: usize,
 }
 
@@ -169,6 +172,8 @@ pub struct Call {
     pub addresses: Addresses,
     /// The protocol that the connection shall be upgraded to (RFC 9110 §7.8); always over HTTP/1.1.
     pub upgrade: Option<HeaderValue>,
+    /// For [`Balance::Hash`], such as the [`number_of`] a text.
+    pub key: Option<u64>,
 }
 
 /// What the upstream answered.
@@ -201,7 +206,7 @@ pub enum SendError {
     TimeoutConnect,
     TimeoutFirstByte,
     TimeoutTotal,
-    /// All targets are ejected.
+    /// All targets are ejected or unhealthy.
     NoTarget,
     /// All connections that the pool allows are in use.
     Busy,
@@ -221,7 +226,7 @@ impl fmt::Display for SendError {
             SendError::TimeoutConnect => out.write_str("the upstream did not accept a connection in time"),
             SendError::TimeoutFirstByte => out.write_str("the upstream did not begin to answer in time"),
             SendError::TimeoutTotal => out.write_str("the call took longer than its total time"),
-            SendError::NoTarget => out.write_str("all targets of the upstream are ejected"),
+            SendError::NoTarget => out.write_str("all targets of the upstream are ejected or unhealthy"),
             SendError::Busy => out.write_str("all connections that pool.max allows stayed in use"),
             SendError::AddressRefused(address) => {
                 write!(out, "{address} is not public; list its network in allow_private if calls may go there")

@@ -87,12 +87,12 @@ pub const KIND: Kind = Kind {
         FaultDoc {
             code: "route.no_target",
             status: 503,
-            doc: "All targets of the upstream are ejected after failures.",
+            doc: "All targets of the upstream are ejected after failures, or its health checks fail.",
         },
         FaultDoc {
             code: "route.busy",
             status: 503,
-            doc: "All connections that the upstream's pool allows are in use.",
+            doc: "All connections that the upstream's `pool: max` allows stayed in use, or too many calls wait for one.",
         },
         FaultDoc {
             code: "route.bad_host",
@@ -407,6 +407,7 @@ impl Routes for RouteStep {
             answer_limits: BodyLimits { bytes: u64::MAX, idle: self.timeouts.idle, rate: 0 },
             addresses: sent.addresses,
             upgrade,
+            key: sent.key,
         })
     }
 

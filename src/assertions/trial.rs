@@ -71,6 +71,8 @@ pub struct Sent {
     pub target: String,
     pub headers: HeaderMap,
     pub body: String,
+    /// What targets are chosen by.
+    pub key: Option<u64>,
 }
 
 /// What came of one request.
@@ -89,8 +91,8 @@ pub struct Outcome {
 impl GivenTransport for Upstream {
     fn send<'a>(&'a self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + 'a>> {
         let body = call.body.held().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
-        let sent =
-            Sent { method: call.method.to_string(), target: call.target.to_string(), headers: call.headers, body };
+        let (method, target) = (call.method.to_string(), call.target.to_string());
+        let sent = Sent { method, target, headers: call.headers, body, key: call.key };
         self.calls.borrow_mut().push(sent);
         let answer = Answer {
             status: StatusCode::OK,

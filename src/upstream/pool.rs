@@ -20,6 +20,9 @@ use super::{PoolLimits, SendError};
 use crate::clock::Clock;
 use crate::clock::wheel::Wheel;
 
+/// Calls that wait for a connection to one origin; further ones are told at once that it is busy.
+const WAITING_MAX: usize = 1024;
+
 /// The pool of one worker.
 pub struct Pool {
     pub(super) wheel: Wheel,
@@ -86,6 +89,12 @@ impl Pool {
         self.lanes.borrow().values().map(|lane| lane.idle.borrow().len() + shared(lane)).sum()
     }
 
+    /// Calls that wait for a connection.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lanes.borrow().values().map(|lane| lane.waiting.get()).sum()
+    }
+
     /// Whether it has neither connections nor calls that wait for one.
     pub fn is_empty(&self) -> bool {
         self.lanes.borrow().is_empty()
@@ -148,7 +157,7 @@ impl Pool {
                 Some(stream) => return Ok((stream, true)),
                 None => {}
             }
-            if within(deadline, lane.wait()).await.is_none() {
+            if lane.waiting.get() >= WAITING_MAX || within(deadline, lane.wait()).await.is_none() {
                 return Err(if is_full { SendError::Busy } else { SendError::TimeoutConnect });
             }
         };

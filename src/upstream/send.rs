@@ -14,6 +14,7 @@ use super::fields::{clean_answer, frame_request, remove_hop_by_hop};
 use super::line::{Expired, Line, Unanswered};
 use super::origin::{Http2, Origin};
 use super::pool::{Carrier, Pool, Wanted};
+use super::target::{Load, Target};
 use super::trunk::Stream;
 use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError};
 use crate::body::{Body, BodyFault, Inbound, Trailers};
@@ -57,14 +58,35 @@ struct Attempt<'a> {
     keep: bool,
 }
 
-impl Destination {
-    fn choose(&self, now_ms: u64, tried: &[usize]) -> Result<(Arc<Origin>, usize), SendError> {
+/// Where an attempt goes.
+enum Chosen {
+    Origin(Arc<Origin>),
+    Target(Arc<Target>),
+}
+
+impl Chosen {
+    fn origin(&self) -> &Arc<Origin> {
         match self {
-            Destination::Origin(origin) => Ok((origin.clone(), 0)),
+            Chosen::Origin(origin) => origin,
+            Chosen::Target(target) => &target.origin,
+        }
+    }
+}
+
+impl Destination {
+    fn choose(&self, now_ms: u64, tried: &[Arc<Target>], key: Option<u64>) -> Result<Chosen, SendError> {
+        match self {
+            Destination::Origin(origin) => Ok(Chosen::Origin(origin.clone())),
             Destination::Upstream(upstream) => {
-                let (index, target) = upstream.choose(now_ms, tried).ok_or(SendError::NoTarget)?;
-                Ok((target.origin.clone(), index))
+                upstream.choose(now_ms, tried, key).map(Chosen::Target).ok_or(SendError::NoTarget)
             }
+        }
+    }
+
+    fn load(&self, chosen: &Chosen) -> Option<Load> {
+        match (self, chosen) {
+            (Destination::Upstream(upstream), Chosen::Target(target)) => upstream.load(target),
+            _ => None,
         }
     }
 
@@ -75,13 +97,13 @@ impl Destination {
         }
     }
 
-    fn note(&self, index: usize, now_ms: u64, result: &Result<Answer, Failure>) {
-        let Destination::Upstream(upstream) = self else { return };
+    fn note(&self, chosen: &Chosen, now_ms: u64, result: &Result<Answer, Failure>) {
+        let (Destination::Upstream(upstream), Chosen::Target(target)) = (self, chosen) else { return };
         match result {
-            Ok(answer) if !matches!(answer.status.as_u16(), 502..=504) => upstream.succeeded(index),
+            Ok(answer) if !matches!(answer.status.as_u16(), 502..=504) => target.succeeded(),
             // Not the target's doing.
             Err(Failure { error: SendError::RequestBody(_) | SendError::TimeoutTotal | SendError::Busy, .. }) => {}
-            Ok(_) | Err(_) => upstream.failed(index, now_ms),
+            Ok(_) | Err(_) => upstream.failed(target, now_ms),
         }
     }
 }
@@ -121,24 +143,31 @@ impl Pool {
         let started_ms = self.clock.mono_ms();
         budget.count_call(started_ms);
         let repeatable = call.body.held().is_some() && (call.retry.any_method || call.is_idempotent());
-        let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut tried: SmallVec<[Arc<Target>; 4]> = SmallVec::new();
         let mut number = 1;
         loop {
-            let (origin, index) = destination.choose(self.clock.mono_ms(), &tried)?;
+            let chosen = destination.choose(self.clock.mono_ms(), &tried, call.key)?;
+            let load = destination.load(&chosen);
             let origin = match &call.upgrade {
-                Some(_) => Arc::new(Origin::clone(&origin).speaking(Http2::Never)),
-                None => origin,
+                Some(_) => Arc::new(Origin::clone(chosen.origin()).speaking(Http2::Never)),
+                None => chosen.origin().clone(),
             };
             call.set_host(&origin);
             let keep = repeatable && number < call.retry.attempts;
             let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, number, keep };
-            let result = self.attempt(&mut call, &attempt).await;
-            destination.note(index, self.clock.mono_ms(), &result);
+            let mut result = self.attempt(&mut call, &attempt).await;
+            destination.note(&chosen, self.clock.mono_ms(), &result);
             if number >= call.retry.attempts || !again(&call, &result, keep) || !self.may_retry(budget, &call) {
+                // A call is load until the last byte of its answer.
+                if let (Ok(Answer { body: Body::Stream(body), .. }), Some(load)) = (&mut result, load) {
+                    body.keep(Box::new(load));
+                }
                 return result.map_err(|failure| failure.error);
             }
-            drop(result);
-            tried.push(index);
+            drop((result, load));
+            if let Chosen::Target(target) = chosen {
+                tried.push(target);
+            }
             self.pause(&call, number, started_ms).await?;
             number += 1;
         }

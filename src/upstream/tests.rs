@@ -1,6 +1,7 @@
 //! Calls over real loopback sockets against servers that follow a script to the byte.
 
 mod answers;
+mod balancing;
 mod failures;
 mod http2;
 mod retries;
@@ -150,6 +151,7 @@ fn call(destination: Destination, method: Method, target: &str) -> Call {
         answer_to_head: false,
         addresses: Addresses::Any,
         upgrade: None,
+        key: None,
     }
 }
 

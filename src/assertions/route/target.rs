@@ -16,7 +16,7 @@ use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Literal, Name, Node, OneOrMany, Span, Spanned, Text};
 use crate::tls::Calling;
-use crate::upstream::{Addresses, Destination, Origin, Upstream};
+use crate::upstream::{Addresses, Destination, Origin, Upstream, number_of};
 
 /// The parameters that say where to.
 pub(super) struct TargetParams {
@@ -35,6 +35,8 @@ pub(super) struct Way {
     /// Segments between slashes, each for its place; `None` keeps the request's path.
     path: Option<PathText>,
     query: Option<TextParam>,
+    /// What the upstream's targets are chosen by.
+    hash_by: Option<TextParam>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub(super) struct SentTo {
     pub destination: Destination,
     pub target: PathAndQuery,
     pub addresses: Addresses,
+    pub key: Option<u64>,
 }
 
 impl TargetParams {
@@ -126,7 +129,23 @@ fn named(name: &Name, path: Option<Text>, query: Option<Text>, cx: &mut Compile<
         Some(text) => Some(cx.text_into(&text, Place::QueryValue, Sink::Inside)?),
         None => None,
     };
-    Some(Way { upstream: Some(upstream), origin: None, path, query })
+    let hash_by = match &upstream.hash_by {
+        Some(text) => Some(self::hash_by(name, text, cx)?),
+        None => None,
+    };
+    Some(Way { upstream: Some(upstream), origin: None, path, query, hash_by })
+}
+
+/// The text of an upstream, with what there is in this service.
+fn hash_by(upstream: &Name, text: &str, cx: &mut Compile<'_>) -> Option<TextParam> {
+    let node = Node::text(upstream.span, text);
+    let compiled = cx.text_of(&node, Place::Plain, Sink::Inside);
+    if compiled.is_none() {
+        let message = format!("`hash_by: \"{text}\"` of `{}` cannot be read in this service", upstream.name);
+        let help = "choose what every service that uses the upstream has, such as `${request.client.ip}`";
+        return cx.refuse("policy.bad_value", upstream.span, message, help);
+    }
+    compiled
 }
 
 /// Splits `http://host:port/path?query`; slashes and question marks inside `${...}` do not count.
@@ -165,7 +184,7 @@ fn url(
         Some(query) => Some(cx.text_of(&node.with_text(query), Place::QueryValue, Sink::Inside)?),
         None => None,
     };
-    Some(Way { upstream: None, origin: Some(origin), path, query })
+    Some(Way { upstream: None, origin: Some(origin), path, query, hash_by: None })
 }
 
 fn origin(
@@ -233,6 +252,10 @@ impl Way {
     /// Where one request goes.
     pub(super) fn send_to(&self, x: &Exchange, query: Option<&str>) -> Result<SentTo, Box<Fault>> {
         let (destination, addresses) = self.destination(x)?;
+        let key = match &self.hash_by {
+            Some(text) => Some(number_of(&text.read(x)?)),
+            None => None,
+        };
         // The common case: the request's own target, unchanged.
         if self.path.is_none()
             && self.query.is_none()
@@ -240,7 +263,7 @@ impl Way {
             && query == x.request.target.query()
             && x.request.path.as_str() == x.request.target.path()
         {
-            return Ok(SentTo { destination, target: x.request.target.clone(), addresses });
+            return Ok(SentTo { destination, target: x.request.target.clone(), addresses, key });
         }
         let mut target = String::with_capacity(64);
         match &self.path {
@@ -260,7 +283,7 @@ impl Way {
         }
         let parsed = target.parse::<PathAndQuery>();
         let target = parsed.map_err(|error| fault_by(ValueOrigin::Client, "route.bad_path", error.to_string()))?;
-        Ok(SentTo { destination, target, addresses })
+        Ok(SentTo { destination, target, addresses, key })
     }
 
     fn destination(&self, x: &Exchange) -> Result<(Destination, Addresses), Box<Fault>> {

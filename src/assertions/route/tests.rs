@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::assertions::trial::{Trial, refusals};
+use crate::assertions::trial::{Trial, refusals, service};
 
 #[test]
 fn a_field_that_is_listed_twice_goes_out_once() {
@@ -73,4 +73,15 @@ fn latency_counts_from_the_sending() {
     let outcome = trial.get("/");
     assert_eq!(outcome.record.upstream.unwrap().latency_ms, 0);
     assert_eq!(outcome.record.duration_us, 3_000_000);
+}
+
+#[test]
+fn equal_texts_make_equal_keys() {
+    let upstream = "upstream: many\ntargets: [\"http://127.0.0.1:9000\", \"http://127.0.0.1:9001\"]\n\
+        balance: hash\nhash_by: \"${request.query.a ?? 'none'}\"";
+    let trial = Trial::of_set(&format!("{upstream}\n---\n{}", service("  - route: many")));
+    let key = |target: &str| trial.get(target).sent[0].key;
+    assert!(key("/?a=1").is_some());
+    assert_eq!(key("/?a=1"), key("/x?a=1&b=2"));
+    assert_ne!(key("/?a=1"), key("/?a=2"));
 }

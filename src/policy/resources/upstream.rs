@@ -1,22 +1,25 @@
 //! `upstream:`, targets behind one name.
 
+mod pool;
+
 use std::sync::Arc;
 
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::pool::PoolDoc;
 use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
 use crate::compile::sending::TimeoutsDoc;
 use crate::policy::resources::{Build, ResourceKind};
-use crate::source::{Diagnostic, Diagnostics, DurationValue, Literal, Name, Node, OneOrMany, Spanned, read};
+use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Spanned, Text, read};
 use crate::tls::Calling;
-use crate::upstream::{Balance, Eject, HostHeader, Http2, Origin, PoolLimits, Target, Upstream};
+use crate::upstream::{Balance, Eject, HostHeader, Http2, Origin, Target, Upstream};
 
 pub const KIND: ResourceKind = ResourceKind {
     word: "upstream",
-    summary: "Targets behind one name, used in order or in turn.",
+    summary: "Targets behind one name: balance, health, connections, time limits.",
     schema: || schemars::schema_for!(UpstreamDoc),
     build,
 };
@@ -33,6 +36,10 @@ struct UpstreamDoc {
     /// How a target is chosen.
     #[serde(default)]
     balance: BalanceWord,
+    /// With `balance: hash`: equal texts go to the same target, such as `${auth.subject}`. It is checked in each service
+    /// that uses the upstream.
+    #[serde(default)]
+    hash_by: Option<Text>,
     /// When a target that fails is left alone for a while; without it never.
     #[serde(default)]
     eject: Option<EjectDoc>,
@@ -48,63 +55,9 @@ struct UpstreamDoc {
     /// What the upstream sees as `Host`: `upstream` (its own name), `client` (what the client asked for), or a text.
     #[serde(default)]
     host: Option<Literal>,
-    /// With every target ejected: answer 503, or try the one that failed least recently.
+    /// With every target ejected or unhealthy: answer 503, or try the one that failed least recently.
     #[serde(default)]
     when_none: WhenNone,
-}
-
-/// Connections to a target.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct PoolDoc {
-    /// How long an unused connection is kept: `30s`.
-    idle: Option<DurationValue>,
-    /// Unused connections that are kept: 64.
-    max_idle: Option<Spanned<usize>>,
-    /// Connections at all, 0 for no bound; calls above it wait, within their `connect`.
-    max: Option<usize>,
-    /// Whether HTTP/2 is spoken.
-    http2: Http2Word,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Http2Word {
-    /// To `https://` targets that want it.
-    #[default]
-    Auto,
-    /// To `http://` targets too, without asking.
-    Always,
-    /// HTTP/1.1 is spoken.
-    Never,
-}
-
-impl PoolDoc {
-    /// The bounds; one that would close each connection after its call is refused.
-    fn limits(&self, diags: &mut Diagnostics) -> Option<PoolLimits> {
-        let usual = PoolLimits::default();
-        let idle = self.idle.filter(|idle| idle.duration.is_zero()).map(|idle| idle.span);
-        let none = self.max_idle.filter(|most| most.value == 0).map(|most| most.span);
-        if let Some(span) = idle.or(none) {
-            let message = "every call would open a connection of its own";
-            let help = "leave it out, or write what is above zero";
-            diags.push(Diagnostic::error("policy.bad_value", span, message).with_help(help));
-            return None;
-        }
-        Some(PoolLimits {
-            idle: self.idle.map_or(usual.idle, |idle| idle.duration),
-            max_idle: self.max_idle.map_or(usual.max_idle, |most| most.value),
-            max: self.max.unwrap_or(usual.max),
-        })
-    }
-
-    fn http2(&self) -> Http2 {
-        match self.http2 {
-            Http2Word::Auto => Http2::Auto,
-            Http2Word::Always => Http2::Always,
-            Http2Word::Never => Http2::Never,
-        }
-    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -127,6 +80,12 @@ enum BalanceWord {
     /// In turn, by weight.
     #[default]
     RoundRobin,
+    /// The one with the fewest calls that are not complete, for its weight.
+    LeastRequests,
+    /// The less loaded of two that are drawn.
+    Random,
+    /// By `hash_by`: a target that leaves moves only what it had.
+    Hash,
     /// The first that works, in order.
     Failover,
 }
@@ -187,10 +146,8 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
         }
     };
     upstream.pool = pool;
-    upstream.balance = match doc.balance {
-        BalanceWord::RoundRobin => Balance::RoundRobin,
-        BalanceWord::Failover => Balance::Failover,
-    };
+    upstream.balance = doc.balance.into();
+    upstream.hash_by = hash_by(&doc, name, build)?;
     upstream.eject = match &doc.eject {
         Some(eject) => Some(self::eject(eject, name, build)?),
         None => None,
@@ -243,6 +200,43 @@ fn eject(doc: &EjectDoc, name: &Name, build: &mut Build<'_>) -> Option<Eject> {
             build.diags.push(Diagnostic::error("policy.bad_value", name.span, message));
             None
         }
+    }
+}
+
+impl From<BalanceWord> for Balance {
+    fn from(word: BalanceWord) -> Balance {
+        match word {
+            BalanceWord::RoundRobin => Balance::RoundRobin,
+            BalanceWord::LeastRequests => Balance::LeastRequests,
+            BalanceWord::Random => Balance::Random,
+            BalanceWord::Hash => Balance::Hash,
+            BalanceWord::Failover => Balance::Failover,
+        }
+    }
+}
+
+/// The text of `hash_by`, which stands exactly where it is used.
+fn hash_by(doc: &UpstreamDoc, name: &Name, build: &mut Build<'_>) -> Option<Option<Arc<str>>> {
+    let is_hash = matches!(doc.balance, BalanceWord::Hash);
+    match &doc.hash_by {
+        Some(text) if is_hash => {
+            let text = text.0.as_text().unwrap_or_default();
+            if text.contains("${") {
+                return Some(Some(text.into()));
+            }
+            let span = doc.hash_by.as_ref().map_or(name.span, |text| text.0.span());
+            let help = "write `hash_by: \"${auth.subject}\"`, or another balance";
+            build.context().refuse("policy.bad_value", span, "a fixed text sends everything to one target", help)
+        }
+        Some(text) => {
+            let help = "write `balance: hash`, or remove `hash_by`";
+            build.context().refuse("policy.bad_value", text.0.span(), "`hash_by` goes with `balance: hash`", help)
+        }
+        None if is_hash => {
+            let help = "write what equal calls have in common: `hash_by: \"${auth.subject}\"`";
+            build.context().refuse("policy.missing_parameter", name.span, "`balance: hash` needs `hash_by`", help)
+        }
+        None => Some(None),
     }
 }
 

@@ -261,8 +261,9 @@ fn origin(destination: &Destination, number: u32) -> Option<Arc<Origin>> {
     match destination {
         Destination::Origin(origin) => Some(origin.clone()),
         Destination::Upstream(upstream) => {
-            let at = (number as usize - 1).checked_rem(upstream.targets.len())?;
-            upstream.targets.get(at).map(|target| target.origin.clone())
+            let targets = upstream.targets();
+            let at = (number as usize - 1).checked_rem(targets.len())?;
+            targets.get(at).map(|target| target.origin.clone())
         }
     }
 }

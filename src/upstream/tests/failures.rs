@@ -167,7 +167,7 @@ fn a_fault_of_the_request_body_is_not_the_upstreams() {
         let broken = Call { body, ..call(Destination::Upstream(upstream.clone()), Method::POST, "/") };
         let error = pool.send(broken).await.err().unwrap();
         assert!(matches!(error, SendError::RequestBody(BodyFault::Broken(_))), "{error:?}");
-        assert!(!upstream.targets[0].is_ejected(pool.clock.mono_ms()));
+        assert!(!upstream.targets()[0].is_ejected(pool.clock.mono_ms()));
         sink.was_closed.notified().await;
 
         let gone = Call { body: Body::Gone, ..to(&sink, Method::POST) };
