@@ -6,12 +6,13 @@
 
 mod api;
 mod trace;
+mod upstreams;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use self::trace::Page;
 use crate::audit::sink::Sink;
+use crate::clock::Clock;
 use crate::engine::worker::Shared;
 use crate::reload::{Asking, Status};
 use crate::server::{Running, split_host};
@@ -51,6 +53,8 @@ pub struct Admin {
     /// What the listeners with TLS present, by their names.
     pub certificates: Vec<(Arc<str>, Arc<Listening>)>,
     pub draining: AtomicBool,
+    /// Where monotonic time begins.
+    pub clock_origin: Instant,
 }
 
 /// What there is.
@@ -141,6 +145,8 @@ impl Admin {
             "serving_last_good": self.status.serves_kept(),
             // The same holds for certificates: what served before serves on.
             "certificates_refused": refused,
+            // Targets that get no calls: as long as one is left, or the answer is 503 `route.no_target`.
+            "targets_out": upstreams::out(&self.shared.current(), self.now_ms()),
             "workers": self.running.workers_alive(),
         });
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -167,10 +173,16 @@ impl Admin {
         metrics.set("gatewright_records_lost_total", "counter", help, self.records.lost());
         metrics.state("gatewright_build_info", "This program.", ("version", env!("CARGO_PKG_VERSION")));
         metrics.state("gatewright_snapshot_info", "What serves.", ("version", &self.shared.current().version));
+        upstreams::count(&self.shared.current(), metrics, self.now_ms());
         let mut answer = text(StatusCode::OK, metrics.render());
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, format);
         answer
+    }
+
+    /// Monotonic milliseconds, as workers count them.
+    fn now_ms(&self) -> u64 {
+        Clock::System(self.clock_origin).mono_ms()
     }
 
     async fn reload(&self) -> Answer {

@@ -4,6 +4,7 @@
 //! whatever needs a general runtime.
 
 mod certificates;
+mod upstreams;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::upstreams::{LookingAfter, look_after};
 use crate::admin::Admin;
 use crate::audit::metrics::Metrics;
 use crate::audit::sink::Writer;
@@ -75,6 +77,7 @@ pub struct Process {
     asking: Asking,
     services: Runtime,
     writer: Writer,
+    _upstreams: LookingAfter,
 }
 
 impl Process {
@@ -106,6 +109,7 @@ impl Process {
             asking: asking.clone(),
             records: writer.sink(),
             certificates: certificates.clone(),
+            clock_origin,
             draining: AtomicBool::new(false),
         });
         // Only now does it take connections: whoever gets through to it finds the listeners open.
@@ -117,13 +121,14 @@ impl Process {
         }
         services.spawn(reloader.run());
         services.spawn(certificates::follow(certificates, shared.clone()));
+        let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;
         services.spawn(sweep(shared, clock_origin));
         for (name, address) in running.addresses() {
             tracing::info!(listener = %name, %address, "listening");
         }
         tracing::info!(listener = "admin", address = %admin.address, "listening");
         tracing::info!(snapshot = %version, services = served.services.len(), "serving");
-        Ok(Process { drain, running, admin, asking, services, writer })
+        Ok(Process { drain, running, admin, asking, services, writer, _upstreams: upstreams })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads. Returns the

@@ -1,5 +1,5 @@
-//! One call to an upstream over HTTP/1.1 or HTTP/2, in clear or over TLS: connection pools, balance, retries, timeouts
-//! (RFC 9110 §7.6, RFC 9112 §9, RFC 9113).
+//! One call to an upstream over HTTP/1.1 or HTTP/2, in clear or over TLS: connection pools, balance, health, retries,
+//! timeouts (RFC 9110 §7.6, RFC 9112 §9, RFC 9113).
 //!
 //! It knows nothing of policies and exchanges: a [`Call`] says what to send and where, an [`Answer`]
 //! or a [`SendError`] says what came of it. Redirects are never followed, upgrades asked for only where a call says so.
@@ -7,8 +7,10 @@
 mod address;
 mod balance;
 mod budget;
+mod care;
 mod connect;
 mod fields;
+mod health;
 mod line;
 mod origin;
 mod pool;
@@ -31,7 +33,9 @@ pub use address::Addresses;
 pub use balance::weigh::number_of;
 pub use balance::{Balance, Eject, Targets, Upstream};
 pub use budget::RetryBudget;
+pub use care::Care;
 pub use fields::remove_hop_by_hop;
+pub use health::Check;
 pub use origin::{Host, Http2, Origin};
 pub use pool::Pool;
 pub use target::{Patience, Target};

@@ -150,6 +150,22 @@ impl Metrics {
         self.series(name, "gauge", help, |values| *values = BTreeMap::from([(key, 1)]));
     }
 
+    /// Sets all values of a number with several labels; those that are not among them are forgotten.
+    pub fn set_all<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        of: [&'static str; N],
+        values: BTreeMap<[String; N], u64>,
+    ) {
+        let key = |labels: [String; N]| {
+            let labels = of.iter().zip(&labels).map(|(of, value)| format!("{of}=\"{}\"", label(value)));
+            format!("{{{}}}", labels.collect::<Vec<_>>().join(","))
+        };
+        let all = values.into_iter().map(|(labels, value)| (key(labels), value)).collect();
+        self.series(name, "gauge", help, |values| *values = all);
+    }
+
     fn series(
         &self,
         name: &'static str,
@@ -275,7 +291,13 @@ mod tests {
         metrics.add_labelled("reloads", "Reloads.", ("result", "swapped"), 2);
         metrics.state("snapshot", "What serves.", ("version", "a"));
         metrics.state("snapshot", "What serves.", ("version", "b"));
+        for value in [1, 2] {
+            let targets = BTreeMap::from([([format!("o\"{value}"), "usable".to_owned()], value)]);
+            metrics.set_all("targets", "Targets.", ["upstream", "state"], targets);
+        }
         let text = metrics.render();
+        assert!(text.contains("\n# TYPE targets gauge\ntargets{upstream=\"o\\\"2\",state=\"usable\"} 2\n"), "{text}");
+        assert!(!text.contains("o\\\"1"), "{text}");
         assert!(text.contains("# TYPE reloads counter\nreloads{result=\"swapped\"} 2\n"), "{text}");
         assert!(text.contains("\nsnapshot{version=\"b\"} 1\n") && !text.contains("version=\"a\""), "{text}");
         assert!(text.contains("gatewright_requests_total{service=\"orders\",status=\"2xx\"} 3"), "{text}");

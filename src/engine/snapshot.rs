@@ -11,6 +11,7 @@ use crate::engine::read::Slot;
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::select::Select;
 use crate::engine::value::Text;
+use crate::upstream::Upstream;
 
 /// A compiled set of policies.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// What happens to a request that no service wants: `on_fault` and `finally` of the defaults for all.
     pub unmatched: Arc<Service>,
+    /// Every upstream that has a document, in order of name.
+    pub upstreams: Arc<[Arc<Upstream>]>,
 }
 
 /// A compiled service.

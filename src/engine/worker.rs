@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::audit::metrics::Metrics;
 use crate::audit::record::Record;
@@ -44,6 +45,7 @@ pub struct Shared {
     pub watchers: Arc<Watchers>,
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
+    swapped: Notify,
 }
 
 impl Shared {
@@ -71,6 +73,7 @@ impl Shared {
             hashes,
             current: ArcSwap::new(first),
             generation: AtomicU64::new(0),
+            swapped: Notify::new(),
         }
     }
 
@@ -78,6 +81,12 @@ impl Shared {
     pub fn swap(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
         self.generation.fetch_add(1, Ordering::Release);
+        self.swapped.notify_one();
+    }
+
+    /// Returns when another snapshot serves than at the last return. For one who waits.
+    pub async fn swapped(&self) {
+        self.swapped.notified().await;
     }
 
     /// What serves now.

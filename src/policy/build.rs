@@ -159,7 +159,8 @@ impl Set<'_> {
             return None;
         }
         let (version, select, unmatched) = (parsed.version.clone(), Arc::new(select), Arc::new(unmatched));
-        let snapshot = Snapshot { version, select, services, unmatched };
+        let upstreams = shelves.resources.upstreams.iter().filter_map(|(_, upstream)| upstream.clone()).collect();
+        let snapshot = Snapshot { version, select, services, unmatched, upstreams };
         Some(Compiled { snapshot, outside })
     }
 

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use self::weigh::{by_load, cycle, highest_bidder, spread};
 use super::budget::RetryBudget;
+use super::health::Check;
 use super::target::{Load, Target};
 use super::{HostHeader, PoolLimits, Timeouts};
 
@@ -62,6 +63,8 @@ pub struct Upstream {
     /// For whoever builds a call: the text whose value is the key of [`Balance::Hash`].
     pub hash_by: Option<Arc<str>>,
     pub eject: Option<Eject>,
+    /// How its targets are checked, beside all calls.
+    pub check: Option<Check>,
     /// For whoever builds a call: its timeouts start from these.
     pub timeouts: Timeouts,
     /// For whoever builds a call: its host starts from this.
@@ -110,6 +113,7 @@ impl Upstream {
             balance: Balance::RoundRobin,
             hash_by: None,
             eject: None,
+            check: None,
             timeouts: Timeouts::default(),
             host: HostHeader::Upstream,
             pool: PoolLimits::default(),

@@ -3,6 +3,7 @@
 mod answers;
 mod balancing;
 mod failures;
+mod health;
 mod http2;
 mod retries;
 mod tls;

@@ -72,6 +72,7 @@ impl Outline {
             select: self.select.clone(),
             services: vec![empty; self.places.len()],
             unmatched: Arc::new(unmatched),
+            upstreams: Arc::default(),
         });
         (!diags.has_errors()).then(|| SomeServices { set, shelves, snapshot, compiled: HashSet::new() })
     }
@@ -160,5 +161,6 @@ pub fn recompile<'t>(
     }
     let (unmatched, _) = service::build_unmatched(&changed.documents, around, environment, &mut diags);
     let (version, select, unmatched) = (base.version.clone(), base.select.clone(), Arc::new(unmatched));
-    (!diags.has_errors()).then(|| Snapshot { version, select, services: compiled, unmatched })
+    let upstreams = base.upstreams.clone();
+    (!diags.has_errors()).then(|| Snapshot { version, select, services: compiled, unmatched, upstreams })
 }

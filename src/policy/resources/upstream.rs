@@ -1,5 +1,6 @@
 //! `upstream:`, targets behind one name.
 
+mod health;
 mod pool;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::health::HealthDoc;
 use self::pool::PoolDoc;
 use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
@@ -40,6 +42,9 @@ struct UpstreamDoc {
     /// that uses the upstream.
     #[serde(default)]
     hash_by: Option<Text>,
+    /// Requests that find out which targets are healthy, beside all calls.
+    #[serde(default)]
+    health: Option<Spanned<HealthDoc>>,
     /// When a target that fails is left alone for a while; without it never.
     #[serde(default)]
     eject: Option<EjectDoc>,
@@ -148,6 +153,9 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
     upstream.pool = pool;
     upstream.balance = doc.balance.into();
     upstream.hash_by = hash_by(&doc, name, build)?;
+    if let Some(health) = &doc.health {
+        upstream.check = Some(health.value.check(health.span, &mut build.context())?);
+    }
     upstream.eject = match &doc.eject {
         Some(eject) => Some(self::eject(eject, name, build)?),
         None => None,

@@ -1,0 +1,87 @@
+//! `health:` of an upstream: how its targets are checked.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::uri::PathAndQuery;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::compile::Compile;
+use crate::source::{DurationValue, Literal, OneOrMany, Span};
+use crate::upstream::{Check, Patience};
+
+/// What `every` may be.
+const EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+/// What `healthy_after` and `unhealthy_after` may be.
+const AFTER: RangeInclusive<u32> = 1..=100;
+const EVERY_DEFAULT: Duration = Duration::from_secs(10);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Checks of the targets, made once for the whole process.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthDoc {
+    /// What is asked for with GET, such as `/health`.
+    path: Literal,
+    /// From check to check, from 100ms to 1h; 10s without it.
+    #[serde(default)]
+    every: Option<DurationValue>,
+    /// For the whole answer, at most `every`; 2s without it, or `every` where that is less.
+    #[serde(default)]
+    timeout: Option<DurationValue>,
+    /// Checks in a row that have to pass before calls go there again.
+    #[serde(default = "two")]
+    healthy_after: u32,
+    /// Checks in a row that have to fail before no calls go there. The first check of all decides alone.
+    #[serde(default = "three")]
+    unhealthy_after: u32,
+    /// Status of the answer, or several; 200 without it.
+    #[serde(default)]
+    expect: Option<OneOrMany<Literal>>,
+}
+
+fn two() -> u32 {
+    2
+}
+
+fn three() -> u32 {
+    3
+}
+
+impl HealthDoc {
+    pub(super) fn check(&self, span: Span, cx: &mut Compile<'_>) -> Option<Check> {
+        const CODE: &str = "policy.bad_value";
+        const HELP: &str = "write `health: { path: /health, every: 10s, timeout: 2s, expect: 200 }`";
+        let text = cx.literal(&self.path)?;
+        let path = text.parse::<PathAndQuery>().ok().filter(|_| text.starts_with('/') && !text.contains('#'));
+        let Some(path) = path else {
+            return cx.refuse(CODE, self.path.span(), format!("`{text}` is no path"), HELP);
+        };
+        let every = self.every.as_ref().map_or(EVERY_DEFAULT, |every| every.duration);
+        if !EVERY.contains(&every) {
+            return cx.refuse(CODE, span, "`every` is from 100ms to 1h", HELP);
+        }
+        let timeout = self.timeout.as_ref().map_or(TIMEOUT_DEFAULT.min(every), |timeout| timeout.duration);
+        if timeout > every || timeout.is_zero() {
+            return cx.refuse(CODE, span, "`timeout` is above 0 and at most `every`", HELP);
+        }
+        let patience = Patience { healthy_after: self.healthy_after, unhealthy_after: self.unhealthy_after };
+        if !AFTER.contains(&patience.healthy_after) || !AFTER.contains(&patience.unhealthy_after) {
+            return cx.refuse(CODE, span, "`healthy_after` and `unhealthy_after` are from 1 to 100", HELP);
+        }
+        let mut expect = Vec::new();
+        for literal in self.expect.iter().flat_map(|list| list.iter()) {
+            let word = cx.literal(literal)?;
+            match word.parse::<u16>().ok().filter(|number| (200..600).contains(number)).map(StatusCode::from_u16) {
+                Some(Ok(status)) => expect.push(status),
+                _ => return cx.refuse(CODE, literal.span(), format!("`{word}` is no status of an answer"), HELP),
+            }
+        }
+        if expect.is_empty() {
+            expect.push(StatusCode::OK);
+        }
+        Some(Check { path, every, timeout, patience, expect: expect.into() })
+    }
+}
