@@ -25,4 +25,5 @@ mod tidy;
 mod tls;
 mod trace;
 mod upgrades;
+mod upstream_faults;
 mod upstreams;
