@@ -431,7 +431,7 @@ impl Routes for RouteStep {
         x.tunnel = answer.tunnel;
         let mut response = Response::new(answer.status, answer.headers, answer.body);
         if self.rewrite_location {
-            rewrite_location(x, &mut response);
+            rewrite_location(x, self.way.name(), &mut response);
         }
         if matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             response.set_body(Body::Empty);
@@ -451,11 +451,15 @@ impl Routes for RouteStep {
     }
 }
 
-fn rewrite_location(x: &Exchange, response: &mut Response) {
+fn rewrite_location(x: &Exchange, named: Option<&str>, response: &mut Response) {
     let name = http::header::LOCATION;
     let own = x.record.upstream.as_ref().map(|sent| sent.target.clone()).unwrap_or_default();
     let location = response.headers.get(&name).and_then(|value| value.to_str().ok());
-    let Some(rest) = location.and_then(|location| location.strip_prefix(&*own)) else { return };
+    let stripped = |location: &'_ str| {
+        let by_name = named.and_then(|named| location.strip_prefix(named));
+        location.strip_prefix(&*own).or(by_name).map(str::to_owned)
+    };
+    let Some(rest) = location.and_then(stripped) else { return };
     // `http://a.test` is no prefix of what leads to `http://a.test.example` or `http://a.test:81`.
     if !(rest.is_empty() || rest.starts_with(['/', '?', '#'])) {
         return;

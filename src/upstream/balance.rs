@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use self::weigh::{by_load, cycle, highest_bidder, spread};
 use super::budget::RetryBudget;
+use super::dns::Dns;
 use super::health::Check;
 use super::target::{Load, Target};
 use super::{HostHeader, PoolLimits, Timeouts};
@@ -63,6 +64,8 @@ pub struct Upstream {
     /// For whoever builds a call: the text whose value is the key of [`Balance::Hash`].
     pub hash_by: Option<Arc<str>>,
     pub eject: Option<Eject>,
+    /// The name that its targets are the addresses of.
+    pub dns: Option<Dns>,
     /// How its targets are checked, beside all calls.
     pub check: Option<Check>,
     /// For whoever builds a call: its timeouts start from these.
@@ -113,6 +116,7 @@ impl Upstream {
             balance: Balance::RoundRobin,
             hash_by: None,
             eject: None,
+            dns: None,
             check: None,
             timeouts: Timeouts::default(),
             host: HostHeader::Upstream,
@@ -129,6 +133,12 @@ impl Upstream {
     /// Its targets at this moment.
     pub fn targets(&self) -> Arc<Targets> {
         self.targets.load_full()
+    }
+
+    /// Makes these its targets; calls under way keep theirs.
+    pub(super) fn replace_targets(&self, targets: Vec<Arc<Target>>) -> Result<(), String> {
+        self.targets.store(Arc::new(Targets::new(targets)?));
+        Ok(())
     }
 
     /// The next target, if possible none of those that this call has tried.

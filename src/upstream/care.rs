@@ -1,4 +1,4 @@
-//! What is done for upstreams beside their calls, once for the whole process: health checks.
+//! What is done for upstreams beside their calls, once for the whole process: health checks, and look-ups of names.
 //!
 //! Upstreams are told apart by identity and not by name: one whose document is unchanged over a reload is the
 //! same, and so are its checks; one that has vanished or become another is left alone at once.
@@ -9,8 +9,10 @@ use std::sync::Arc;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::balance::Upstream;
+use super::dns::keep_looking_up;
 use super::health::keep_checking;
 use super::pool::Pool;
+use super::resolve::{Ask, system};
 use crate::clock::Clock;
 use crate::clock::wheel::Wheel;
 
@@ -29,7 +31,12 @@ struct Cared {
 impl Care {
     /// Looks after nothing yet. It must be used inside a runtime with local tasks while `wheel` turns.
     pub fn new(wheel: Wheel, clock: Clock) -> Care {
-        Care { pool: Rc::new(Pool::new(wheel, clock)), cared: Vec::new() }
+        Care::asking(wheel, clock, system())
+    }
+
+    /// The same with another resolver.
+    pub(super) fn asking(wheel: Wheel, clock: Clock, ask: Ask) -> Care {
+        Care { pool: Rc::new(Pool::asking(wheel, clock, ask)), cared: Vec::new() }
     }
 
     /// From now on looks after these, and after no others.
@@ -49,7 +56,11 @@ impl Care {
             let checking = keep_checking(upstream.clone(), check.clone(), self.pool.clone());
             spawn_local(checking).abort_handle()
         });
-        Cared { upstream: upstream.clone(), tasks: checks.collect() }
+        let look_ups = upstream.dns.iter().map(|dns| {
+            let looking = keep_looking_up(upstream.clone(), dns.clone(), self.pool.clone());
+            spawn_local(looking).abort_handle()
+        });
+        Cared { upstream: upstream.clone(), tasks: checks.chain(look_ups).collect() }
     }
 }
 

@@ -1,24 +1,21 @@
 //! Opens one connection to an origin: lookup, addresses in turn, TLS, all within the connect timeout.
 
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
-use smallvec::{SmallVec, smallvec};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::SendError;
 use super::address::Addresses;
+use super::dial::{dial, order};
 use super::origin::{Host, Http2, Origin};
+use super::resolve::{Found, Names};
 use crate::clock::wheel::{Timer, Wheel};
 use crate::tls::Wire;
-
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 8;
 
 /// Waits for `future`, but not past the timer.
 pub(super) async fn within<F: Future>(timer: &Timer, future: F) -> Option<F::Output> {
@@ -30,43 +27,35 @@ pub(super) async fn within<F: Future>(timer: &Timer, future: F) -> Option<F::Out
     .await
 }
 
-/// Connects before `deadline`, which was set to `time` from now.
+/// Connects before `deadline`.
 pub(super) async fn connect(
     wheel: &Wheel,
+    names: &Names,
     origin: &Origin,
     allowed: &Addresses,
     deadline: &Timer,
-    time: Duration,
 ) -> Result<TcpStream, SendError> {
-    let addresses = match within(deadline, resolve(origin)).await {
-        None => return Err(SendError::TimeoutConnect),
-        Some(Err(error)) => return Err(SendError::Dns(format!("looking up {}: {error}", origin.host))),
-        Some(Ok(addresses)) if addresses.is_empty() => {
-            return Err(SendError::Dns(format!("{} has no address", origin.host)));
+    let found: Found = match (&origin.host, origin.address()) {
+        (_, Some(address)) => Rc::new([address]),
+        (Host::Ip(address), None) => Rc::new([*address]),
+        (Host::Name(name), None) => {
+            let looking = within(deadline, names.addresses(name)).await;
+            looking.ok_or(SendError::TimeoutConnect)?.map_err(SendError::Dns)?
         }
-        Some(Ok(addresses)) => addresses,
     };
-    // One silent address must not use up the time of the others.
-    let share = time / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-    let mut failure = SendError::TimeoutConnect;
-    for address in &addresses {
-        if !allowed.allow(address.ip()) {
-            failure = SendError::AddressRefused(address.ip());
-            continue;
-        }
-        let turn = wheel.timer();
-        turn.set(share);
-        match within(deadline, within(&turn, TcpStream::connect(address))).await {
-            None => return Err(SendError::TimeoutConnect),
-            Some(None) => failure = SendError::TimeoutConnect,
-            Some(Some(Err(error))) => failure = SendError::Connect(format!("connecting to {address}: {error}")),
-            Some(Some(Ok(stream))) => {
-                let set = stream.set_nodelay(true);
-                return set.map(|()| stream).map_err(|error| SendError::Connect(format!("TCP_NODELAY: {error}")));
-            }
+    let open: Vec<IpAddr> = found.iter().copied().filter(|address| allowed.allow(*address)).collect();
+    if let (true, Some(refused)) = (open.is_empty(), found.first()) {
+        return Err(SendError::AddressRefused(*refused));
+    }
+    match within(deadline, dial(&order(&open, origin.port), wheel)).await {
+        None => Err(SendError::TimeoutConnect),
+        Some(None) => Err(SendError::Dns(format!("{} has no address", origin.host))),
+        Some(Some(Err((address, error)))) => Err(SendError::Connect(format!("connecting to {address}: {error}"))),
+        Some(Some(Ok(stream))) => {
+            let set = stream.set_nodelay(true);
+            set.map(|()| stream).map_err(|error| SendError::Connect(format!("TCP_NODELAY: {error}")))
         }
     }
-    Err(failure)
 }
 
 /// Shakes hands where the origin is spoken to over TLS, before `deadline`. The certificate is always verified.
@@ -91,15 +80,5 @@ pub(super) fn speaks_http2(origin: &Origin, wire: &Wire<TcpStream>) -> Result<bo
         Http2::Always if !is_agreed => Err(SendError::Tls(format!("{origin}: it does not speak HTTP/2"))),
         Http2::Never => Ok(false),
         Http2::Always | Http2::Auto => Ok(is_agreed),
-    }
-}
-
-async fn resolve(origin: &Origin) -> io::Result<SmallVec<[SocketAddr; ADDRESSES_MAX]>> {
-    match &origin.host {
-        Host::Ip(address) => Ok(smallvec![SocketAddr::new(*address, origin.port)]),
-        Host::Name(name) => {
-            let found = tokio::net::lookup_host((&**name, origin.port)).await?;
-            Ok(found.take(ADDRESSES_MAX).collect())
-        }
     }
 }

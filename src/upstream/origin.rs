@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -57,6 +57,8 @@ pub struct Origin {
     pub http2: Http2,
     pub host: Host,
     pub port: u16,
+    /// The one of its name's addresses that is meant.
+    address: Option<IpAddr>,
     /// As it stands in a Host field: without the scheme's default port.
     authority: HeaderValue,
     text: Arc<str>,
@@ -89,7 +91,7 @@ impl Origin {
         let text = Arc::from(format!("{scheme}://{authority}"));
         let authority = HeaderValue::try_from(authority).map_err(|_| expected())?;
         let tls = if https { Some(Calling::usual()?) } else { None };
-        Ok(Origin { https, tls, http2: Http2::default(), host, port, authority, text })
+        Ok(Origin { https, tls, http2: Http2::default(), host, port, address: None, authority, text })
     }
 
     /// The same over this TLS; one in clear stays in clear.
@@ -101,6 +103,18 @@ impl Origin {
     /// The same over this HTTP.
     pub fn speaking(self, http2: Http2) -> Origin {
         Origin { http2, ..self }
+    }
+
+    /// The same at one address of its name. Host and TLS are of the name, records tell the address.
+    pub fn at(&self, address: IpAddr) -> Origin {
+        let scheme = if self.https { "https" } else { "http" };
+        let text = format!("{scheme}://{}", SocketAddr::new(address, self.port));
+        Origin { address: Some(address), text: text.into(), ..self.clone() }
+    }
+
+    /// The address that is meant, where it is one of a name's.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The value of a Host field that names this origin.
@@ -179,7 +193,11 @@ impl fmt::Display for Origin {
 
 impl PartialEq for Origin {
     fn eq(&self, other: &Origin) -> bool {
-        self.port == other.port && self.http2 == other.http2 && self.tls == other.tls && self.host == other.host
+        self.port == other.port
+            && self.http2 == other.http2
+            && self.tls == other.tls
+            && self.host == other.host
+            && self.address == other.address
     }
 }
 
@@ -191,6 +209,7 @@ impl Hash for Origin {
         self.http2.hash(state);
         self.host.hash(state);
         self.port.hash(state);
+        self.address.hash(state);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::address::Addresses;
 use super::budget::RetryBudget;
 use super::connect::{connect, secure, speaks_http2, within};
 use super::line::Line;
-use super::origin::{Http2, Origin};
+use super::origin::{Host, Http2, Origin};
+use super::resolve::{Ask, Found, Names, system};
 use super::trunk::{Stream, Trunk};
 use super::{PoolLimits, SendError};
 use crate::clock::Clock;
@@ -27,6 +29,7 @@ const WAITING_MAX: usize = 1024;
 pub struct Pool {
     pub(super) wheel: Wheel,
     pub(super) clock: Clock,
+    pub(super) names: Names,
     /// For destinations without an upstream of their own.
     pub(super) budget: RetryBudget,
     lanes: Rc<Lanes>,
@@ -80,7 +83,13 @@ pub(super) struct Wanted<'a> {
 impl Pool {
     /// An empty pool. It must be used inside a runtime with local tasks while `wheel` turns.
     pub fn new(wheel: Wheel, clock: Clock) -> Pool {
-        Pool { wheel, clock, budget: RetryBudget::default(), lanes: Rc::default() }
+        Pool::asking(wheel, clock, system())
+    }
+
+    /// The same with another resolver.
+    pub(super) fn asking(wheel: Wheel, clock: Clock, ask: Ask) -> Pool {
+        let names = Names::new(clock.clone(), ask);
+        Pool { wheel, clock, names, budget: RetryBudget::default(), lanes: Rc::default() }
     }
 
     /// Connections that wait for a call.
@@ -131,13 +140,21 @@ impl Pool {
         lane
     }
 
+    /// The addresses that the name of an origin has now, where it is one and they are known.
+    fn known(&self, origin: &Origin) -> Option<Found> {
+        match &origin.host {
+            Host::Name(name) if origin.address().is_none() => self.names.known(name),
+            _ => None,
+        }
+    }
+
     /// What carries the call, and whether it was used before.
     pub(super) async fn carrier(&self, wanted: Wanted<'_>) -> Result<(Carrier, bool), SendError> {
-        let lane = self.lane(wanted.origin);
+        let (lane, known) = (self.lane(wanted.origin), self.known(wanted.origin));
         let mut deadline = None;
         let deadline = loop {
             if !wanted.fresh
-                && let Some(carrier) = lane.take(&wanted)
+                && let Some(carrier) = lane.take(&wanted, known.as_deref())
             {
                 return Ok((carrier, true));
             }
@@ -152,9 +169,10 @@ impl Pool {
             if !is_full && !is_coming {
                 break deadline;
             }
-            match lane.take(&wanted) {
+            match lane.take(&wanted, known.as_deref()) {
                 Some(Carrier::Line(line)) => line.close(), // makes room once its task has run
                 Some(stream) => return Ok((stream, true)),
+                None if is_full => lane.close_oldest(), // what is idle and not to be used takes nobody's place
                 None => {}
             }
             if lane.waiting.get() >= WAITING_MAX || within(deadline, lane.wait()).await.is_none() {
@@ -163,7 +181,7 @@ impl Pool {
         };
         let opening = Opening::one(&lane);
         let place = Place::take(lane.clone());
-        let stream = connect(&self.wheel, wanted.origin, wanted.addresses, deadline, wanted.time).await?;
+        let stream = connect(&self.wheel, &self.names, wanted.origin, wanted.addresses, deadline).await?;
         let refused = |error: &dyn std::fmt::Display| SendError::Connect(format!("{}: {error}", wanted.origin));
         let peer = stream.peer_addr().map_err(|error| refused(&error))?.ip();
         let wire = secure(wanted.origin, stream, deadline).await?;
@@ -201,19 +219,28 @@ impl Drop for Pool {
 }
 
 impl Lane {
-    fn take(&self, wanted: &Wanted<'_>) -> Option<Carrier> {
+    /// What may be used. What leads to an address that its name no longer has is left to age.
+    fn take(&self, wanted: &Wanted<'_>, known: Option<&[IpAddr]>) -> Option<Carrier> {
+        let is_known = |peer: IpAddr| known.is_none_or(|known| known.contains(&peer.to_canonical()));
+        let may_go_to = |peer: IpAddr| wanted.addresses.allow(peer) && is_known(peer);
         let trunks = self.trunks.borrow();
-        let mut trunks = trunks.iter().filter(|trunk| wanted.addresses.allow(trunk.peer) && trunk.has_room());
-        match trunks.next() {
+        match trunks.iter().find(|trunk| may_go_to(trunk.peer) && trunk.has_room()) {
             Some(trunk) => Some(Carrier::Stream(trunk.stream(wanted.limits))),
-            None => self.take_idle(wanted.addresses).map(Carrier::Line),
+            None => self.take_idle(may_go_to).map(Carrier::Line),
         }
     }
 
-    fn take_idle(&self, allowed: &Addresses) -> Option<Rc<Line>> {
+    fn take_idle(&self, may_go_to: impl Fn(IpAddr) -> bool) -> Option<Rc<Line>> {
         let mut idle = self.idle.borrow_mut();
-        let newest = idle.iter().rposition(|line| line.is_ready() && allowed.allow(line.peer))?;
+        let newest = idle.iter().rposition(|line| line.is_ready() && may_go_to(line.peer))?;
         Some(idle.remove(newest))
+    }
+
+    fn close_oldest(&self) {
+        match self.idle.borrow().first() {
+            Some(oldest) => oldest.close(),
+            None => self.trunks.borrow().iter().filter(|trunk| trunk.is_idle()).take(1).for_each(|trunk| trunk.close()),
+        }
     }
 
     /// Takes a connection back; false if it is not wanted any more.

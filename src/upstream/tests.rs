@@ -5,6 +5,7 @@ mod balancing;
 mod failures;
 mod health;
 mod http2;
+mod names;
 mod retries;
 mod tls;
 

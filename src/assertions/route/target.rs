@@ -249,6 +249,12 @@ fn allows(allowed: &str, origin: &Origin) -> bool {
 }
 
 impl Way {
+    /// The origin by its name, where the targets are addresses of one.
+    pub(super) fn name(&self) -> Option<&str> {
+        let dns = self.upstream.as_ref()?.dns.as_ref()?;
+        Some(dns.origin.text())
+    }
+
     /// Where one request goes.
     pub(super) fn send_to(&self, x: &Exchange, query: Option<&str>) -> Result<SentTo, Box<Fault>> {
         let (destination, addresses) = self.destination(x)?;

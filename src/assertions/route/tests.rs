@@ -85,3 +85,17 @@ fn equal_texts_make_equal_keys() {
     assert_eq!(key("/?a=1"), key("/x?a=1&b=2"));
     assert_ne!(key("/?a=1"), key("/?a=2"));
 }
+
+#[test]
+fn an_upstream_that_a_name_stands_for_is_rewritten_by_name_and_by_address() {
+    let upstream = "upstream: orders\ndns: { name: orders.test, port: 9000 }";
+    let policy = service("  - route: { upstream: orders, rewrite_location: true }");
+    for (location, rewritten) in [
+        ("http://orders.test:9000/a", "http://trial.example/a"),
+        ("http://127.0.0.1:9000/a", "http://trial.example/a"),
+        ("http://orders.test:90001/a", "http://orders.test:90001/a"),
+    ] {
+        let trial = Trial::of_set(&format!("{upstream}\n---\n{policy}")).answering(&[("location", location)], "");
+        assert_eq!(trial.get("/").header("location"), Some(rewritten));
+    }
+}

@@ -1,5 +1,6 @@
 //! `upstream:`, targets behind one name.
 
+mod dns;
 mod health;
 mod pool;
 
@@ -9,6 +10,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::dns::DnsDoc;
 use self::health::HealthDoc;
 use self::pool::PoolDoc;
 use crate::compile::calling::CallingDoc;
@@ -17,7 +19,7 @@ use crate::compile::sending::TimeoutsDoc;
 use crate::policy::resources::{Build, ResourceKind};
 use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Spanned, Text, read};
 use crate::tls::Calling;
-use crate::upstream::{Balance, Eject, HostHeader, Http2, Origin, Target, Upstream};
+use crate::upstream::{Balance, Dns, Eject, HostHeader, Http2, Origin, Target, Upstream};
 
 pub const KIND: ResourceKind = ResourceKind {
     word: "upstream",
@@ -34,7 +36,11 @@ struct UpstreamDoc {
     #[allow(dead_code)] // the declaring key: read before
     upstream: Name,
     /// `http://host:port` or `https://host:port`, or `{ url: ..., weight: 2 }`.
-    targets: OneOrMany<Node>,
+    #[serde(default)]
+    targets: Option<OneOrMany<Node>>,
+    /// In the place of `targets`: every address of a name is one.
+    #[serde(default)]
+    dns: Option<Spanned<DnsDoc>>,
     /// How a target is chosen.
     #[serde(default)]
     balance: BalanceWord,
@@ -134,9 +140,7 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
         None => None,
     };
     let pool = doc.pool.limits(build.diags)?;
-    let http2 = doc.pool.http2();
-    let targets = doc.targets.iter().map(|node| target(node, tls.as_ref(), http2, build)).collect::<Vec<_>>();
-    let targets = targets.into_iter().collect::<Option<Vec<_>>>()?;
+    let (targets, dns) = targets(&doc, tls.as_ref(), name, build)?;
     if let Some(tls) = doc.tls.as_ref().filter(|_| !targets.iter().any(|target| target.origin.https)) {
         let message = "no target of this upstream is spoken to over TLS";
         let help = "write `https://` targets, or remove `tls`";
@@ -151,6 +155,7 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
         }
     };
     upstream.pool = pool;
+    upstream.dns = dns;
     upstream.balance = doc.balance.into();
     upstream.hash_by = hash_by(&doc, name, build)?;
     if let Some(health) = &doc.health {
@@ -167,6 +172,33 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
         upstream.host = host_header(&word, host, build)?;
     }
     Some(upstream)
+}
+
+/// The targets, and the name that stands for them.
+fn targets(
+    doc: &UpstreamDoc,
+    tls: Option<&Arc<Calling>>,
+    name: &Name,
+    build: &mut Build<'_>,
+) -> Option<(Vec<Arc<Target>>, Option<Dns>)> {
+    match (&doc.targets, &doc.dns) {
+        (Some(targets), None) => {
+            let targets: Vec<_> = targets.iter().map(|node| target(node, tls, doc.pool.http2(), build)).collect();
+            Some((targets.into_iter().collect::<Option<_>>()?, None))
+        }
+        (None, Some(dns)) => {
+            let dns = dns.value.dns(dns.span, tls, doc.pool.http2(), &mut build.context())?;
+            Some((vec![Arc::new(Target::new(dns.origin.clone(), 1))], Some(dns)))
+        }
+        (given, _) => {
+            let (code, message) = match given {
+                Some(_) => ("policy.bad_value", "`targets` and `dns` exclude each other"),
+                None => ("policy.missing_parameter", "an upstream needs `targets` or `dns`"),
+            };
+            let help = "write `targets: [\"http://10.0.0.5:9000\"]`, or `dns: { name: orders.local, port: 9000 }`";
+            build.context().refuse(code, name.span, message, help)
+        }
+    }
 }
 
 fn target(node: &Node, tls: Option<&Arc<Calling>>, http2: Http2, build: &mut Build<'_>) -> Option<Arc<Target>> {
