@@ -274,7 +274,7 @@ fn hash_by(doc: &UpstreamDoc, name: &Name, build: &mut Build<'_>) -> Option<Opti
         }
         None if is_hash => {
             let help = "write what equal calls have in common: `hash_by: \"${auth.subject}\"`";
-            build.context().refuse("policy.missing_parameter", name.span, "`balance: hash` needs `hash_by`", help)
+            build.context().refuse("policy.bad_value", name.span, "`balance: hash` needs `hash_by`", help)
         }
         None => Some(None),
     }
