@@ -93,7 +93,7 @@ impl Targets {
     }
 
     /// The targets of a whole cycle, from this turn on.
-    fn from_turn(&self, turn: usize) -> impl Iterator<Item = &Arc<Target>> {
+    fn since_turn(&self, turn: usize) -> impl Iterator<Item = &Arc<Target>> {
         (0..self.cycle.len()).filter_map(move |step| self.at_turn(turn.wrapping_add(step)))
     }
 }
@@ -168,11 +168,11 @@ impl Upstream {
             // The first of equals, from a turn on that moves: equals have their turns too.
             (Balance::LeastRequests, _) => {
                 let turn = self.cursor.fetch_add(1, Relaxed);
-                targets.from_turn(turn).filter(fit).min_by(|one, other| by_load(one, other))
+                targets.since_turn(turn).filter(fit).min_by(|one, other| by_load(one, other))
             }
             (Balance::Random, _) => {
-                let one = targets.from_turn(self.draw()).find(fit)?;
-                let other = targets.from_turn(self.draw()).find(|other| !Arc::ptr_eq(one, other) && fit(other));
+                let one = targets.since_turn(self.draw()).find(fit)?;
+                let other = targets.since_turn(self.draw()).find(|other| !Arc::ptr_eq(one, other) && fit(other));
                 Some(other.filter(|other| by_load(other, one).is_lt()).unwrap_or(one))
             }
         }

@@ -96,7 +96,7 @@ mod tests {
         weights.iter().enumerate().map(target).collect()
     }
 
-    fn winner<'t>(targets: &'t [Arc<Target>], key: usize) -> &'t str {
+    fn winner(targets: &[Arc<Target>], key: usize) -> &str {
         highest_bidder(targets.iter(), number_of(&key.to_string())).unwrap().origin.text()
     }
 
