@@ -7,6 +7,7 @@ mod check;
 mod docs;
 mod explain;
 mod jsonpath;
+mod lines;
 mod own;
 mod pipeline;
 mod reference;

@@ -3,38 +3,16 @@
 //! One JSON object per line, `{"selector": "$.a", "document": {...}}`; one answer per line, with the words of the
 //! JSONPath compliance suite: `result` and `result_paths`, or `invalid_selector`, or an `error`.
 
-use std::io::{BufRead, Read};
-
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, say};
+use super::lines::each_line;
 use crate::json_path::{Query, check_text, count_nodes};
-
-/// Longest line, in bytes.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JsonPathArguments {}
 
 pub(super) fn jsonpath(_: &JsonPathArguments) -> u8 {
-    let mut stdin = std::io::stdin().lock();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-            Ok(0) => return OK,
-            Ok(_) if !line.ends_with(b"\n") && line.len() as u64 == LINE_BYTES_MAX => {
-                eprintln!("a line is longer than {LINE_BYTES_MAX} bytes");
-                return FAILED;
-            }
-            Ok(_) if line.trim_ascii().is_empty() => {}
-            Ok(_) => say(&format!("{}\n", answer(&line))),
-            Err(error) => {
-                eprintln!("standard input cannot be read: {error}");
-                return FAILED;
-            }
-        }
-    }
+    each_line(|line| answer(line).to_string())
 }
 
 fn answer(line: &[u8]) -> Value {
