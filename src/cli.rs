@@ -6,6 +6,7 @@
 mod check;
 mod docs;
 mod explain;
+mod jose;
 mod jsonpath;
 mod lines;
 mod own;
@@ -65,6 +66,8 @@ enum Command {
     Schema(schema::SchemaArguments),
     /// Answers JSONPath queries from standard input, one JSON object with `selector` and `document` per line.
     Jsonpath(jsonpath::JsonPathArguments),
+    /// Takes signed tokens apart and verifies them, one per line of standard input.
+    Jose(jose::JoseArguments),
     /// Works with secrets.
     Secret(secret::SecretArguments),
     /// Prints completions for a shell.
@@ -98,6 +101,7 @@ pub fn main() -> u8 {
         Command::Docs(arguments) => docs::docs(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Jsonpath(arguments) => jsonpath::jsonpath(&arguments),
+        Command::Jose(arguments) => jose::jose(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),

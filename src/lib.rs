@@ -19,6 +19,7 @@ pub mod expr;
 pub mod fault;
 pub mod gateway;
 pub mod identity;
+pub mod jose;
 pub mod json;
 pub mod json_path;
 pub mod limits;
