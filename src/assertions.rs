@@ -8,6 +8,7 @@ mod any;
 mod audit;
 mod authenticate_api_key;
 mod authenticate_basic;
+mod authenticate_jwt;
 mod authenticate_mtls;
 mod authorize;
 mod compare;
@@ -54,6 +55,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &audit::KIND,
     &authenticate_api_key::KIND,
     &authenticate_basic::KIND,
+    &authenticate_jwt::KIND,
     &authenticate_mtls::KIND,
     &authorize::KIND,
     &compare::KIND,

@@ -8,6 +8,7 @@ mod expr;
 mod faults;
 mod policy;
 mod testing;
+mod tokens;
 mod trace;
 mod yaml;
 
@@ -39,7 +40,16 @@ const fn fault(status: u16, code: &'static str, meaning: &'static str, cure: &'s
 
 /// Every page, in no particular order.
 pub fn pages() -> impl Iterator<Item = Page> {
-    let trunk = [yaml::PAGES, policy::PAGES, expr::PAGES, config::PAGES, faults::PAGES, testing::PAGES, trace::PAGES];
+    let trunk = [
+        yaml::PAGES,
+        policy::PAGES,
+        expr::PAGES,
+        config::PAGES,
+        faults::PAGES,
+        testing::PAGES,
+        tokens::PAGES,
+        trace::PAGES,
+    ];
     let of_assertions = CATALOGUE.iter().flat_map(|kind| {
         kind.faults.iter().map(|doc| Page {
             code: doc.code,

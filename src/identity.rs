@@ -1,12 +1,13 @@
 //! Who calls: the identity that a passed `authenticate_*` step sets, and the directories it is looked up in.
 //!
-//! HTTP Basic (RFC 7617) against a local directory, API keys by their hash, and the throttle against guessing that they
-//! share. What it does not do: it reads no documents and no messages. Plain values come in, plain values go out; hash
+//! HTTP Basic (RFC 7617) against a local directory, API keys by their hash, the throttle against guessing that they
+//! share, and tokens of others (RFC 7519). What it does not do: it reads no documents and no messages. Plain values come in, plain values go out; hash
 //! work is handed to the caller as a job so that no request worker runs it.
 
 pub mod api_keys;
 pub mod hash_pool;
 pub mod password;
+pub mod provider;
 pub mod throttle;
 pub mod users;
 

@@ -12,4 +12,5 @@ mod parallel;
 pub mod resources;
 pub mod reuse;
 pub mod service;
+mod stand_in_keys;
 pub mod testing;

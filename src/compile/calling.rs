@@ -38,6 +38,11 @@ impl CallingDoc {
         }
         if let Some(name) = &doc.certificate {
             let own = cx.resource("key of kind `private`", name, |all| &all.private_keys)?;
+            if own.certified.is_none() && !own.is_stand_in {
+                let message = format!("key `{}` has no certificate beside it: a handshake needs both", name.name);
+                let help = "put the certificate and its chain into the key's PEM file";
+                return cx.refuse("policy.bad_tls", name.span, message, help);
+            }
             // In a policy test nothing of the machine is read, and no handshake is made either.
             settings.own = own.certified.as_ref().map(|(chain, key)| (chain.clone(), key.clone_key()));
         }

@@ -9,7 +9,9 @@ use crate::compile::named::{Named, Shelf, Stamp};
 use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
 use crate::identity::api_keys::ApiKeys;
+use crate::identity::provider::Provider;
 use crate::identity::users::Users;
+use crate::jose::{KeySet, SigningKey};
 use crate::secret::Secret;
 use crate::upstream::Upstream;
 
@@ -20,6 +22,8 @@ pub struct SymmetricKey {
     pub material: Secret,
     /// Algorithm words such as `HS256`; empty where any fits.
     pub algorithms: Vec<String>,
+    /// Its name in tokens.
+    pub kid: Option<String>,
 }
 
 /// Certificates under a name: authorities that are trusted.
@@ -28,9 +32,14 @@ pub struct Certificates {
     pub list: Vec<CertificateDer<'static>>,
 }
 
-/// A private key with its certificate and chain; without them in a policy test, which reads nothing of the machine.
+/// A private key, for handshakes, for tokens, or for both.
 pub struct PrivateKey {
+    /// With its certificate and chain, where they are there.
     pub certified: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// What signs tokens.
+    pub signing: Option<Arc<SigningKey>>,
+    /// It stands in for the real one, in a policy test, which reads nothing of the machine.
+    pub is_stand_in: bool,
 }
 
 /// Every resource of a set of files. A resource that was declared but is broken stands as `None`, so that
@@ -43,7 +52,9 @@ pub struct Resources {
     pub api_keys: Named<Option<Arc<ApiKeys>>>,
     pub keys: Named<Option<Arc<SymmetricKey>>>,
     pub certificates: Named<Option<Arc<Certificates>>>,
+    pub public_keys: Named<Option<Arc<KeySet>>>,
     pub private_keys: Named<Option<Arc<PrivateKey>>>,
+    pub providers: Named<Option<Arc<Provider>>>,
     pub secrets: Named<Option<Secret>>,
     pub lists: Named<Option<Arc<[Value]>>>,
     pub upstreams: Named<Option<Arc<Upstream>>>,
@@ -57,13 +68,15 @@ pub struct Resources {
 
 impl Resources {
     /// Every collection. What is not among them is the same as long as the process lives.
-    pub fn shelves(&self) -> [&dyn Shelf; 8] {
+    pub fn shelves(&self) -> [&dyn Shelf; 10] {
         let Resources {
             users,
             api_keys,
             keys,
             certificates,
+            public_keys,
             private_keys,
+            providers,
             secrets,
             lists,
             upstreams,
@@ -71,7 +84,7 @@ impl Resources {
             env_listed: _,
             outside: _,
         } = self;
-        [users, api_keys, keys, certificates, private_keys, secrets, lists, upstreams]
+        [users, api_keys, keys, certificates, public_keys, private_keys, providers, secrets, lists, upstreams]
     }
 
     /// Takes what one document has made, under the stamp of its making.
@@ -80,7 +93,9 @@ impl Resources {
         self.api_keys.absorb(&made.api_keys, stamp);
         self.keys.absorb(&made.keys, stamp);
         self.certificates.absorb(&made.certificates, stamp);
+        self.public_keys.absorb(&made.public_keys, stamp);
         self.private_keys.absorb(&made.private_keys, stamp);
+        self.providers.absorb(&made.providers, stamp);
         self.secrets.absorb(&made.secrets, stamp);
         self.lists.absorb(&made.lists, stamp);
         self.upstreams.absorb(&made.upstreams, stamp);

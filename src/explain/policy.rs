@@ -277,7 +277,7 @@ pub(super) const PAGES: &[Page] = &[
     page(
         "policy.bad_key",
         "A key's source does not fit its kind, or its file cannot be read.",
-        "Symmetric keys come from a `secret`; certificates, and a private key with its certificate, from a PEM file.",
+        "Symmetric keys come from a `secret`; certificates from a PEM file; public and private keys from a PEM file or a JWK Set.",
         "key: corp_ca\nkind: certificates\nfrom: { file: keys/corp-ca.pem }",
     ),
     page(

@@ -204,8 +204,7 @@ pub struct Documents {
 /// Kinds that stand in policy files beside the resources.
 const KINDS: [&str; 5] = ["service", "fragment", "defaults", "assertion", "tests"];
 /// Kinds of the contract that this version does not serve yet.
-const LATER: [&str; 8] =
-    ["ldap", "identity_provider", "oauth_session", "authorization_server", "kerberos", "xacml", "token_store", "cache"];
+const LATER: [&str; 7] = ["ldap", "oauth_session", "authorization_server", "kerberos", "xacml", "token_store", "cache"];
 
 impl Documents {
     /// Takes a parsed document in.

@@ -1,6 +1,7 @@
 //! Resources: the named things that policies refer to. One file per kind.
 
 pub mod api_keys;
+pub mod identity_provider;
 pub mod key;
 pub mod list;
 pub mod secret;
@@ -33,8 +34,8 @@ pub struct ResourceKind {
 }
 
 /// All kinds, in the order in which they are built: what a kind refers to stands before it.
-pub const KINDS: [&ResourceKind; 6] =
-    [&secret::KIND, &list::KIND, &key::KIND, &api_keys::KIND, &users::KIND, &upstream::KIND];
+pub const KINDS: [&ResourceKind; 7] =
+    [&secret::KIND, &list::KIND, &key::KIND, &api_keys::KIND, &users::KIND, &identity_provider::KIND, &upstream::KIND];
 
 /// What the process gives to a set of files. Its environment holds secrets: no value of it is ever printed.
 #[derive(Clone, Default)]

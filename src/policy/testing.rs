@@ -2,7 +2,7 @@
 //!
 //! Same snapshot code, same limits, same engine; what differs is what is outside: a frozen clock, a seeded
 //! random source, and stand-ins for upstreams and directories. No socket is opened and nothing really waits.
-//! The format stands in `docs/testing.md`; tests of authorization servers, minted tokens, providers and coverage come with later versions, and their keys say so.
+//! The format stands in `docs/testing.md`; tests of authorization servers come with later versions, and their keys say so.
 
 mod access;
 mod case;
@@ -22,6 +22,7 @@ mod stand_in;
 #[cfg(test)]
 mod tests;
 mod text;
+mod token;
 mod transport;
 mod variables;
 mod want;

@@ -1,16 +1,19 @@
-//! `key:`, key material under a name with its algorithm fixed: symmetric keys, certificates of authorities, and a
-//! private key with its certificate.
+//! `key:`, key material under a name with its algorithm fixed: shared secrets, certificates of authorities, keys that
+//! verify, and keys that sign or that the gateway shows its own certificate with.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::compile::resources::{Certificates, PrivateKey, Resources, SymmetricKey};
 use crate::engine::value::Text;
+use crate::jose::{self, Algorithm, Algorithms, KeySet, SigningKey};
 use crate::policy::resources::{Build, ResourceKind};
-use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, read};
+use crate::policy::stand_in_keys;
+use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, read, suggest};
 use crate::tls;
 
 pub const KIND: ResourceKind = ResourceKind {
@@ -31,9 +34,13 @@ struct KeyDoc {
     kind: KeyKind,
     /// Where its material is kept.
     from: From,
-    /// Algorithms it may be used with; without it any that fits.
+    /// Algorithms it may be used with, such as `RS256`; without it any that fits.
     #[serde(default)]
-    algorithms: Option<OneOrMany<String>>,
+    algorithms: Option<OneOrMany<Literal>>,
+    /// Its name in tokens: of a private key `auto`, its thumbprint (RFC 7638), or a text. A public key in PEM form has
+    /// none unless it is written here, and then verifies tokens whatever key they name.
+    #[serde(default)]
+    kid: Option<Literal>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -43,7 +50,10 @@ enum KeyKind {
     Symmetric,
     /// Certificates of authorities that are trusted, from a PEM file.
     Certificates,
-    /// A private key with its certificate and chain, from one PEM file.
+    /// A key that verifies tokens: a public key or a certificate in PEM form, a JWK or a JWK Set.
+    Public,
+    /// A key that signs, in PEM form or as JWK; with its certificate and chain in the same PEM file also what the
+    /// gateway shows to upstreams.
     Private,
 }
 
@@ -53,9 +63,15 @@ struct From {
     /// A `secret` document.
     #[serde(default)]
     secret: Option<Name>,
-    /// A PEM file.
+    /// A PEM file, or a JWK or JWK Set.
     #[serde(default)]
     file: Option<Literal>,
+    /// A JWK Set in a file.
+    #[serde(default)]
+    jwks_file: Option<Literal>,
+    /// Which key of the set.
+    #[serde(default)]
+    kid: Option<Literal>,
 }
 
 /// Least bytes of a key that is to sign with HS256 (RFC 7518 §3.2).
@@ -70,6 +86,7 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
         let own: Text = name.name.as_str().into();
         resources.keys.insert(own.clone(), None);
         resources.certificates.insert(own.clone(), None);
+        resources.public_keys.insert(own.clone(), None);
         resources.private_keys.insert(own, None);
         return;
     };
@@ -83,6 +100,10 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
             let certificates = certificates(name, &doc, build).map(Arc::new);
             resources.certificates.insert(own, certificates);
         }
+        KeyKind::Public => {
+            let keys = public(name, &doc, build).map(Arc::new);
+            resources.public_keys.insert(own, keys);
+        }
         KeyKind::Private => {
             let key = private(name, &doc, build).map(Arc::new);
             resources.private_keys.insert(own, key);
@@ -91,22 +112,65 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 }
 
 fn symmetric(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<SymmetricKey> {
-    let known = &build.around.resources.secrets;
-    let Some(secret) = doc.from.secret.as_ref().filter(|_| doc.from.file.is_none()) else {
+    let has_file = doc.from.file.is_some() || doc.from.jwks_file.is_some();
+    let Some(secret) = doc.from.secret.as_ref().filter(|_| !has_file) else {
         return refuse(name, "a symmetric key is kept in a `secret`", "write `from: { secret: NAME }`", build);
     };
-    let material = match known.get(secret.name.as_str()) {
-        Some(secret) => secret.clone()?,
-        None => return build.context().unknown_name("secret", secret, known.keys()),
-    };
-    let algorithms: Vec<String> = doc.algorithms.iter().flat_map(|words| words.iter()).cloned().collect();
-    let signs_tokens = algorithms.iter().any(|algorithm| algorithm.starts_with("HS"));
+    let material = secret_of(secret, build)?;
+    let allowed = algorithms(doc, build)?;
+    let words: Vec<String> = doc.algorithms.iter().flat_map(|_| allowed.iter()).map(|one| one.to_string()).collect();
+    if doc.algorithms.is_some() && allowed.and(Algorithms::SYMMETRIC.into()) != allowed {
+        let help = "a shared secret goes with HS256, HS384 and HS512; for others take `kind: public` or `private`";
+        return refuse(name, "these algorithms do not go with a shared secret", help, build);
+    }
+    let signs_tokens = doc.algorithms.is_some();
     if signs_tokens && material.expose().len() < HS256_BYTES_MIN && build.given.is_none() {
         let message = format!("a key for HS256 has at least {HS256_BYTES_MIN} bytes (RFC 7518 §3.2)");
         build.diags.push(Diagnostic::error("policy.weak_key", name.span, message));
         return None;
     }
-    Some(SymmetricKey { name: name.name.as_str().into(), material, algorithms })
+    let kid = match &doc.kid {
+        Some(kid) => Some(build.context().literal(kid)?),
+        None => None,
+    };
+    Some(SymmetricKey { name: name.name.as_str().into(), material, algorithms: words, kid })
+}
+
+fn secret_of(secret: &Name, build: &mut Build<'_>) -> Option<crate::secret::Secret> {
+    let known = &build.around.resources.secrets;
+    match known.get(secret.name.as_str()) {
+        Some(secret) => secret.clone(),
+        None => build.context().unknown_name("secret", secret, known.keys()),
+    }
+}
+
+/// The algorithms that the document names; all where it names none.
+fn algorithms(doc: &KeyDoc, build: &mut Build<'_>) -> Option<Algorithms> {
+    match &doc.algorithms {
+        None => Some(Algorithms::all()),
+        Some(words) => algorithms_of(words, build),
+    }
+}
+
+/// Words such as `RS256` as a set; a word that is none is reported.
+pub(super) fn algorithms_of(words: &OneOrMany<Literal>, build: &mut Build<'_>) -> Option<Algorithms> {
+    let mut all = Vec::new();
+    for literal in words {
+        let word = build.context().literal(literal)?;
+        match Algorithm::of(&word) {
+            Some(algorithm) => all.push(algorithm),
+            None => {
+                let message = format!("`{word}` is no algorithm of signatures");
+                let help = match suggest(&word, Algorithm::ALL.into_iter().map(Algorithm::word)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known are {}", Algorithms::all()),
+                };
+                build.diags.push(Diagnostic::error("policy.bad_key", literal.span(), message).with_help(help));
+                return None;
+            }
+        }
+    }
+    Some(all.into_iter().collect())
 }
 
 fn certificates(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<Certificates> {
@@ -121,31 +185,88 @@ fn certificates(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<Cert
     }
 }
 
-fn private(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PrivateKey> {
-    let path = file_of(name, doc, build)?;
+fn public(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<KeySet> {
+    let (path, kid) = source_of(name, doc, build)?;
+    let allowed = algorithms(doc, build)?;
     if build.given.is_some() {
-        return Some(PrivateKey { certified: None });
+        let key = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing)?;
+        return key.verify_key().ok().map(|key| KeySet::of([key]));
     }
-    let bytes = build.around.resources.outside.read_secret(&path, FILE_BYTES_MAX);
-    let both = bytes.and_then(|bytes| Ok((tls::certificates_of(&bytes)?, tls::private_key_of(&bytes)?)));
+    let bytes = build.around.resources.outside.read(&path, FILE_BYTES_MAX);
+    match bytes.and_then(|bytes| jose::public_keys(&bytes, kid.as_deref(), allowed)) {
+        Ok(keys) => Some(keys),
+        Err(why) => bad_file(name, &path, &why, build),
+    }
+}
+
+fn private(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PrivateKey> {
+    let allowed = algorithms(doc, build)?;
+    if build.given.is_some() {
+        let signing = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing);
+        return Some(PrivateKey { certified: None, signing, is_stand_in: true });
+    }
+    let (bytes, kid, place) = private_bytes(name, doc, build)?;
+    // A TLS key need not be one that tokens are signed with, unless algorithms say so.
+    let certified = tls::certificates_of(&bytes).and_then(|chain| Ok((chain, tls::private_key_of(&bytes)?))).ok();
+    let signing = match (signing(&bytes, kid.as_deref(), allowed), doc.algorithms.is_some()) {
+        (Ok(key), _) => Some(Arc::new(key)),
+        (Err(_), false) if certified.is_some() => None,
+        (Err(why), _) => return bad_file(name, &place, &why, build),
+    };
+    Some(PrivateKey { certified, signing, is_stand_in: false })
+}
+
+fn signing(bytes: &[u8], kid: Option<&str>, allowed: Algorithms) -> Result<SigningKey, String> {
+    let key = jose::signing_key(bytes, kid)?.only(allowed)?;
+    Ok(match kid {
+        Some(kid) => key.named(kid),
+        None => key,
+    })
+}
+
+/// The bytes of a private key, its name in tokens, and where it was found.
+fn private_bytes(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<(Bytes, Option<String>, PathBuf)> {
+    if let (Some(secret), None, None) = (&doc.from.secret, &doc.from.file, &doc.from.jwks_file) {
+        let kid = kid_of(doc, build)?;
+        let secret_name = PathBuf::from(format!("secret {}", secret.name));
+        let bytes = Bytes::copy_from_slice(secret_of(secret, build)?.expose());
+        return Some((bytes, kid, secret_name));
+    }
+    let (path, kid) = source_of(name, doc, build)?;
+    let bytes = match build.around.resources.outside.read_secret(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(why) => return bad_file(name, &path, &why, build),
+    };
     if tls::is_readable_by_others(&path) {
         let message = format!("{}: everybody on this machine may read this key", path.display());
         let help = "let only the gateway's user and its group read it: `chmod 640`";
         build.diags.push(Diagnostic::warning("policy.open_key", name.span, message).with_help(help));
     }
-    match both {
-        Ok(certified) => Some(PrivateKey { certified: Some(certified) }),
-        Err(why) => bad_file(name, &path, &why, build),
+    Some((bytes, kid, path))
+}
+
+/// The file of a key, and the name that the key has in tokens.
+fn source_of(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<(PathBuf, Option<String>)> {
+    let kid = kid_of(doc, build)?;
+    match (&doc.from.file, &doc.from.jwks_file, &doc.from.secret) {
+        (Some(file), None, None) | (None, Some(file), None) => Some((build.path_of(file)?, kid)),
+        _ => refuse(name, "a key of this kind is kept in a file", "write `from: { file: keys/NAME.pem }`", build),
     }
 }
 
-/// The file of a key that is not symmetric.
+fn kid_of(doc: &KeyDoc, build: &mut Build<'_>) -> Option<Option<String>> {
+    let Some(kid) = doc.from.kid.as_ref().or(doc.kid.as_ref()) else { return Some(None) };
+    let kid = build.context().literal(kid)?;
+    Some(Some(kid).filter(|kid| kid != "auto"))
+}
+
+/// The file of certificates.
 fn file_of(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PathBuf> {
-    if doc.algorithms.is_some() {
-        return refuse(name, "`algorithms` goes with symmetric keys", "remove it", build);
+    if doc.algorithms.is_some() || doc.kid.is_some() {
+        return refuse(name, "`algorithms` and `kid` go with keys, not with certificates", "remove them", build);
     }
-    match (&doc.from.file, &doc.from.secret) {
-        (Some(file), None) => build.path_of(file),
+    match (&doc.from.file, &doc.from.secret, &doc.from.jwks_file) {
+        (Some(file), None, None) => build.path_of(file),
         _ => refuse(name, "a key of this kind is kept in a PEM file", "write `from: { file: keys/NAME.pem }`", build),
     }
 }
@@ -157,5 +278,7 @@ fn refuse<T>(name: &Name, message: &str, help: &str, build: &mut Build<'_>) -> O
 
 fn bad_file<T>(name: &Name, path: &Path, why: &str, build: &mut Build<'_>) -> Option<T> {
     let message = format!("key `{}`: {}: {why}", name.name, path.display());
-    refuse(name, &message, "the file is PEM text: certificates, and for `kind: private` the key with them", build)
+    let help =
+        "PEM text: certificates, a public key, or a private key; for `public` and `private` also a JWK or JWK Set";
+    refuse(name, &message, help, build)
 }

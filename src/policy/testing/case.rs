@@ -224,7 +224,7 @@ impl Suite<'_> {
         let given = merged(shared, doc.given.as_ref());
         let world = World::read(given.as_ref(), doc.given.as_ref(), self.parsed, diags);
         let world = world?;
-        let mut names = Names::default();
+        let mut names = Names::with_tokens(&world.tokens);
         let exchanges = match (doc.request, doc.exchanges) {
             (Some(request), None) => {
                 let alone = ExchangeDoc {

@@ -12,6 +12,7 @@ use crate::policy::resources::{Given, GivenKey, GivenUser};
 use crate::policy::testing::later;
 use crate::policy::testing::stand_in::{StandIn, StandInDoc};
 use crate::policy::testing::text::Names;
+use crate::policy::testing::token::{GivenToken, TokenDoc};
 use crate::source::{
     Diagnostic, Diagnostics, Entries, Entry, Literal, Name, Node, NodeValue, OneOrMany, read, suggest,
 };
@@ -21,7 +22,7 @@ const CLOCK_UNIX_S: i64 = 1_767_225_600;
 /// The seed of a test's random source unless it says otherwise.
 const SEED: u64 = 1;
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 5] = ["clients", "tokens", "providers", "kerberos", "oauth_sessions"];
+const LATER: [&str; 4] = ["clients", "providers", "kerberos", "oauth_sessions"];
 
 /// Everything that is given to one case.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct World {
     pub clock: Timestamp,
     pub seed: u64,
     pub upstream: Arc<[StandIn]>,
+    /// Tokens by name, read as `${token.NAME}`.
+    pub tokens: Vec<(String, GivenToken)>,
 }
 
 /// What stands in for the world outside.
@@ -52,6 +55,9 @@ pub(super) struct GivenDoc {
     /// Keys of `api_keys` documents, by name of the document.
     #[schemars(with = "Entries<Entries<KeyDoc>>")]
     api_keys: Entries<Entries<Node>>,
+    /// Tokens that the runner signs with keys that their issuer then has, read as `${token.NAME}`.
+    #[schemars(with = "Entries<TokenDoc>")]
+    tokens: Entries<Node>,
     /// `ok`: nothing of this version has a store that could be down.
     store: Option<Literal>,
     /// `ok`: counters live in memory.
@@ -147,7 +153,9 @@ impl World {
             resources.api_keys.insert(name.name, keys.into_iter().collect::<Option<_>>()?);
         }
         let is_own = own.is_some_and(|own| own.get("upstream").is_some());
-        let mut names = Names::default();
+        let tokens: Vec<_> = doc.tokens.into_iter().map(|(name, node)| token(name, &node, parsed, diags)).collect();
+        let tokens = tokens.into_iter().collect::<Option<Vec<_>>>()?;
+        let mut names = Names::with_tokens(&tokens);
         let upstream: Vec<_> =
             doc.upstream.iter().map(|node| StandIn::read(node, is_own, parsed, &mut names, diags)).collect();
         Some(World {
@@ -155,6 +163,7 @@ impl World {
             clock: clock(doc.clock.as_ref(), diags)?,
             seed: doc.random.unwrap_or(SEED),
             upstream: upstream.into_iter().collect::<Option<_>>()?,
+            tokens,
         })
     }
 
@@ -199,6 +208,12 @@ fn known(kind: &str, key: &str, name: &Name, parsed: &Parsed, diags: &mut Diagno
     };
     diags.push(Diagnostic::error("policy.unknown_name", name.span, message).with_help(help));
     None
+}
+
+fn token(name: Name, node: &Node, parsed: &Parsed, diags: &mut Diagnostics) -> Option<(String, GivenToken)> {
+    let doc: TokenDoc = read(node, None, "a token of a test", diags)?;
+    known("identity_provider", "tokens", &doc.issuer, parsed, diags)?;
+    Some((name.name, doc.into()))
 }
 
 fn clock(literal: Option<&Literal>, diags: &mut Diagnostics) -> Option<Timestamp> {

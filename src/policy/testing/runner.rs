@@ -38,6 +38,7 @@ use crate::policy::testing::report::Reached;
 use crate::policy::testing::request::Usual;
 use crate::policy::testing::seen::{Answered, Seen};
 use crate::policy::testing::text::Bench;
+use crate::policy::testing::token::Mint;
 use crate::policy::testing::transport::StandIns;
 use crate::policy::testing::variables::variable;
 use crate::server::check_head;
@@ -65,6 +66,7 @@ pub(super) struct Runner<'p> {
     sets: Vec<(Given, Known<GivenSet<'p>>)>,
     /// Assertions in use, once per `given` and inputs that differ.
     rehearsals: Vec<(Key, Known<Arc<Snapshot>>)>,
+    minted: Mint,
     /// What became of the steps so far.
     pub touched: Touched,
     /// Which services answered the cases of which suite.
@@ -102,6 +104,7 @@ struct Stage<'c> {
     frozen: Rc<Frozen>,
     stand_ins: Rc<StandIns>,
     captured: BTreeMap<String, Value>,
+    tokens: Vec<Value>,
     random: Random,
     /// Places of the services that answered last.
     services: Vec<usize>,
@@ -117,6 +120,7 @@ impl<'p> Runner<'p> {
             outlines: Vec::new(),
             sets: Vec::new(),
             rehearsals: Vec::new(),
+            minted: Mint::default(),
             touched: Touched::default(),
             reached: Reached::new(),
             hashes: HashPool::new(HASH_THREADS, HASH_QUEUE_MAX)?,
@@ -153,6 +157,10 @@ impl<'p> Runner<'p> {
     /// all of them are.
     fn play(&mut self, case: &Case, snapshot: Arc<Snapshot>, whole: bool) -> Ran {
         let mut stage = self.stage(case, snapshot);
+        match self.minted.tokens(self.parsed, self.environment, case) {
+            Ok(tokens) => stage.tokens = tokens,
+            Err(problem) => return Ran::Failed(problem),
+        }
         let mut at = 0;
         while let Some(first) = case.exchanges.get(at) {
             let joined = case.exchanges.iter().skip(at + 1).take_while(|exchange| exchange.joins).count();
@@ -280,6 +288,7 @@ impl<'p> Runner<'p> {
             frozen,
             stand_ins,
             captured: BTreeMap::new(),
+            tokens: Vec::new(),
             random: Random::seeded(seed),
             services: Vec::new(),
         }
@@ -395,6 +404,7 @@ impl Stage<'_> {
         Bench {
             captured: &self.captured,
             order: &self.case.captured,
+            tokens: &self.tokens,
             answer,
             now: self.worker.clock.wall(),
             random: &self.random,

@@ -16,6 +16,8 @@ use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Span};
 
 /// The slot of `redirect`, which no captured value ever gets.
 const REDIRECT: Slot = Slot(u16::MAX);
+/// The slots of tokens begin here, above those of captured values.
+const TOKENS: u16 = 0x8000;
 /// Values that one case can capture.
 pub(super) const CAPTURED_MAX: usize = 1024;
 
@@ -28,6 +30,8 @@ pub(super) struct Names {
     pub pending: Vec<String>,
     /// The text is a `capture`: it reads the answer.
     pub answered: bool,
+    /// Names of given tokens, in the order of their slots.
+    tokens: Vec<String>,
 }
 
 /// A text of a test.
@@ -51,12 +55,19 @@ pub(super) struct Bench<'b> {
     pub captured: &'b BTreeMap<String, Value>,
     /// Names in the order of their slots.
     pub order: &'b [String],
+    /// Given tokens, in the order of their slots.
+    pub tokens: &'b [Value],
     pub answer: Option<&'b Seen>,
     pub now: jiff::Timestamp,
     pub random: &'b Random,
 }
 
 impl Names {
+    /// Nothing is captured yet; these tokens are given.
+    pub fn with_tokens<T>(tokens: &[(String, T)]) -> Names {
+        Names { tokens: tokens.iter().map(|(name, _)| name.clone()).collect(), ..Names::default() }
+    }
+
     /// All exchanges so far have been answered.
     pub fn settle(&mut self) {
         for name in std::mem::take(&mut self.pending) {
@@ -158,6 +169,17 @@ impl Scope for Names {
                     1,
                 )),
             },
+            ("token", wanted) => match self.tokens.iter().position(|known| known == wanted) {
+                Some(at) => {
+                    let slot = Slot(TOKENS.saturating_add(u16::try_from(at).unwrap_or(u16::MAX)));
+                    read(Read::Slot(slot), Facts::policy(Type::Text), 2)
+                }
+                None => Err(unknown(
+                    format!("no token `{wanted}` is given"),
+                    "write `given: { tokens: { NAME: { issuer: PROVIDER, subject: ann } } }`",
+                    1,
+                )),
+            },
             ("response", "status") if self.answered => {
                 read(Read::Builtin(Builtin::ResponseStatus), Facts::policy(Type::Int), 2)
             }
@@ -176,7 +198,7 @@ impl Scope for Names {
             }
             (root, _) => Err(unknown(
                 format!("a test knows no variable `{root}`"),
-                "texts of tests read functions and `captured.NAME`; `capture` also `response` and `redirect`",
+                "texts of tests read functions, `captured.NAME` and `token.NAME`; `capture` also `response` and `redirect`",
                 0,
             )),
         }
@@ -210,6 +232,9 @@ impl Reader for Bench<'_> {
     fn read<'x>(&'x self, read: &'x Read) -> Result<Val<'x>, Box<Fault>> {
         Ok(match (read, self.answer) {
             (Read::Slot(REDIRECT), Some(answer)) => redirect(answer),
+            (Read::Slot(Slot(at)), _) if *at >= TOKENS => {
+                self.tokens.get(usize::from(*at - TOKENS)).map_or(Val::Absent, Value::view)
+            }
             (Read::Slot(Slot(at)), _) => {
                 let name = self.order.get(usize::from(*at));
                 name.and_then(|name| self.captured.get(name)).map_or(Val::Absent, Value::view)

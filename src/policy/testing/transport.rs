@@ -184,8 +184,14 @@ impl StandIns {
             unexpected: false,
         };
         let nothing = BTreeMap::new();
-        let bench =
-            Bench { captured: &nothing, order: &[], answer: None, now: self.clock.wall(), random: &self.random };
+        let bench = Bench {
+            captured: &nothing,
+            order: &[],
+            tokens: &[],
+            answer: None,
+            now: self.clock.wall(),
+            random: &self.random,
+        };
         let found = self.take(&call.destination, &sent, &bench);
         sent.unexpected = found.is_none();
         self.sent.borrow_mut().push((self.sender.get(), sent));

@@ -1,0 +1,425 @@
+//! `authenticate_jwt`: verifies a signed JWT and its claims.
+//!
+//! RFC 7519 §7.2, RFC 7515 §5.2, RFC 8725, RFC 6750 for the challenges. The provider's keys carry their algorithms; the
+//! header of a token only selects among them. A token that was verified a moment ago is not verified again, but its
+//! times, audience, type and claims are checked for each request.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::compile::content::JsonTemplate;
+use crate::compile::credential::{Credential, From};
+use crate::compile::identity::Presented;
+use crate::compile::text::{Sink, TextParam};
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
+use crate::engine::exchange::Exchange;
+use crate::engine::program::{Plain, Verdict};
+use crate::engine::read::{IdentityMember, Read, Slot};
+use crate::engine::value::{Element, Type as ValueType, Value};
+use crate::expr::{Member, Place, Present};
+use crate::fault::Fault;
+use crate::identity::provider::{Provider, Verified, claim};
+use crate::jose::{Algorithm, Algorithms, Flaw, Refusal, Type};
+use crate::source::{DurationValue, Entries, Literal, Name, Node, OneOrMany, Spanned, Text};
+
+mod example;
+
+/// How far clocks may differ, at most, in seconds.
+const LEEWAY_MAX_S: i64 = 300;
+
+pub const KIND: Kind = Kind {
+    main: Some("issuer"),
+    sets: &[
+        Output { name: "jwt.header", ty: ValueType::Map(Element::Json), absent: false, doc: "Header of the token." },
+        Output { name: "jwt.claims", ty: ValueType::Map(Element::Json), absent: false, doc: "All its claims." },
+        Output { name: "jwt.expires_at", ty: ValueType::Time, absent: false, doc: "Its `exp`." },
+        Output { name: "auth.scheme", ty: ValueType::Text, absent: false, doc: "`jwt`" },
+        Output { name: "auth.subject", ty: ValueType::Text, absent: false, doc: "Whom the token speaks of." },
+        Output { name: "auth.groups", ty: ValueType::List(Element::Text), absent: false, doc: "Groups it names." },
+        Output { name: "auth.scopes", ty: ValueType::List(Element::Text), absent: false, doc: "Scopes it names." },
+        Output { name: "auth.client", ty: ValueType::Text, absent: true, doc: "The application it names." },
+        Output { name: "auth.claims", ty: ValueType::Map(Element::Json), absent: false, doc: "All claims." },
+        Output { name: "auth.expires_at", ty: ValueType::Time, absent: false, doc: "Its `exp`." },
+        Output { name: "auth.credential", ty: ValueType::Text, absent: false, doc: "The token as presented." },
+    ],
+    faults: FAULTS,
+    examples: &[
+        Example { title: "Callers of a provider", yaml: example::PROVIDER },
+        Example { title: "A partner with a shared secret, and claims that must hold", yaml: example::SECRET },
+    ],
+    ..Kind::of::<AuthenticateJwt>("authenticate_jwt", "Verifies a signed JWT and its claims.", Category::Access)
+};
+
+const FAULTS: &[FaultDoc] = &[
+    FaultDoc { code: "authenticate_jwt.missing", status: 401, doc: "No token came where `from` looks." },
+    FaultDoc {
+        code: "authenticate_jwt.malformed",
+        status: 401,
+        doc: "Not a signed token in compact form: broken base64url or JSON, a name twice, `crit`, an encrypted token, too long.",
+    },
+    FaultDoc {
+        code: "authenticate_jwt.algorithm",
+        status: 401,
+        doc: "Signed with an algorithm that is not allowed, or that the key does not go with.",
+    },
+    FaultDoc { code: "authenticate_jwt.unknown_key", status: 401, doc: "The provider has no key of that `kid`." },
+    FaultDoc { code: "authenticate_jwt.signature", status: 401, doc: "The signature is not that of the key." },
+    FaultDoc { code: "authenticate_jwt.expired", status: 401, doc: "Past its `exp`, or older than `max_age`." },
+    FaultDoc { code: "authenticate_jwt.not_yet_valid", status: 401, doc: "Before its `nbf`." },
+    FaultDoc { code: "authenticate_jwt.issuer", status: 401, doc: "`iss` is another, or missing." },
+    FaultDoc { code: "authenticate_jwt.audience", status: 401, doc: "`aud` does not name us, or is missing." },
+    FaultDoc {
+        code: "authenticate_jwt.claim",
+        status: 401,
+        doc: "A claim is missing, has a wrong type, or is not what `claims` asks for.",
+    },
+    FaultDoc { code: "authenticate_jwt.type", status: 401, doc: "`typ` is not what `type` asks for." },
+    FaultDoc {
+        code: "authenticate_jwt.binding",
+        status: 401,
+        doc: "The token is bound to a key of its caller (`cnf`), and nothing here proves that key.",
+    },
+    FaultDoc {
+        code: "authenticate_jwt.ambiguous",
+        status: 400,
+        doc: "The token came twice, or is longer than 16 KiB.",
+    },
+    FaultDoc {
+        code: "authenticate_jwt.absent",
+        status: 400,
+        doc: "A text of `audience` is absent. By origin of the value: 400, 502 or 500.",
+    },
+];
+
+/// Parameters of `authenticate_jwt`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AuthenticateJwt {
+    /// Name of an `identity_provider`.
+    issuer: Name,
+    /// Whom `aud` must name: one of these. Without it the provider's `audience`.
+    #[serde(default)]
+    audience: Option<OneOrMany<Text>>,
+    /// Where the token is read from.
+    #[serde(default = "bearer")]
+    from: From,
+    /// Algorithms that count here; they narrow the provider's.
+    #[serde(default)]
+    algorithms: Option<Spanned<OneOrMany<Literal>>>,
+    /// Claims by name, or by JSON pointer, with the value that they must have; of a list one.
+    #[serde(default)]
+    claims: Entries<Node>,
+    /// Further claims that must be there.
+    #[serde(default)]
+    require: OneOrMany<Literal>,
+    /// What the header's `typ` must be.
+    #[serde(default, rename = "type")]
+    token_type: TypeWord,
+    /// How far clocks may differ; at most 5m.
+    #[serde(default = "minute")]
+    leeway: DurationValue,
+    /// How long ago the token may have been issued (`iat`).
+    #[serde(default)]
+    max_age: Option<DurationValue>,
+    /// Realm of the challenge; the service's name without it.
+    #[serde(default)]
+    realm: Option<Literal>,
+    /// Lets `route` forward the token.
+    #[serde(default)]
+    keep_credential: bool,
+    /// Remembers tokens that were verified, for 5 minutes at most and never beyond `exp`.
+    #[serde(default = "yes")]
+    cache: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
+enum TypeWord {
+    /// Whatever it is.
+    #[default]
+    #[serde(rename = "any")]
+    Any,
+    /// An access token (RFC 9068).
+    #[serde(rename = "at+jwt")]
+    AccessToken,
+    /// A plain JWT.
+    #[serde(rename = "jwt")]
+    Jwt,
+}
+
+fn bearer() -> From {
+    From::authorization("Bearer")
+}
+
+fn minute() -> DurationValue {
+    std::time::Duration::from_secs(60).into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Assertion for AuthenticateJwt {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let provider = cx.resource("identity_provider", &self.issuer, |all| &all.providers);
+        let credential = cx.credential(self.from, step.span);
+        let mut challenge = |more| cx.challenge("Bearer", self.realm.as_ref(), more, step.span);
+        // RFC 6750 §3: without a token there is no error to tell of.
+        let missing = challenge("");
+        let invalid = challenge(", error=\"invalid_token\"");
+        let twice = challenge(", error=\"invalid_request\"");
+        let leeway_s = i64::try_from(self.leeway.duration.as_secs()).unwrap_or(i64::MAX);
+        if leeway_s > LEEWAY_MAX_S {
+            let message = "a leeway of more than 5m lets tokens live on that have ended";
+            return cx.refuse("policy.bad_value", self.leeway.span, message, "write at most `leeway: 5m`");
+        }
+        let provider = provider?;
+        let audience = audience(self.audience, &provider, step, cx)?;
+        let allowed = allowed(self.algorithms.as_ref(), &provider, cx)?;
+        let claims: Vec<_> = self
+            .claims
+            .into_iter()
+            .map(|(name, node)| Some((name.name, cx.json(&node, Sink::Inside)?)))
+            .collect::<Option<_>>()?;
+        let require: Vec<String> =
+            self.require.iter().map(|literal| cx.literal(literal)).collect::<Option<Vec<_>>>()?;
+        let identity = cx.identify(step, false)?;
+        let [header, shown, expires_at] = [0, 1, 2].map(|at| KIND.sets.get(at));
+        let slots = [cx.out_below(header?, step), cx.out_below(shown?, step), cx.out_below(expires_at?, step)];
+        let credential = credential?;
+        let presented = cx.presented(step, &credential);
+        let named = claims.iter().map(|(name, _)| name).chain(&require);
+        prove(identity, slots[1], named, cx);
+        Compiled::plain(AuthenticateJwtStep {
+            provider,
+            audience,
+            allowed,
+            claims,
+            require,
+            token_type: match self.token_type {
+                TypeWord::Any => Type::Any,
+                TypeWord::AccessToken => Type::AccessToken,
+                TypeWord::Jwt => Type::Jwt,
+            },
+            leeway_s,
+            max_age_s: self.max_age.map(|age| i64::try_from(age.duration.as_secs()).unwrap_or(i64::MAX)),
+            credential,
+            presented,
+            challenges: Challenges { missing: missing?, invalid: invalid?, twice: twice? },
+            identity,
+            slots,
+            keep_credential: self.keep_credential,
+            cache: self.cache,
+        })
+    }
+}
+
+fn audience(
+    own: Option<OneOrMany<Text>>,
+    provider: &Provider,
+    step: &Step<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Audience> {
+    match own {
+        Some(texts) if !texts.is_empty() => {
+            let texts: Vec<_> = texts.iter().map(|text| cx.text(text, Place::Plain)).collect();
+            texts.into_iter().collect::<Option<_>>().map(Audience::Own)
+        }
+        _ if !provider.audiences().is_empty() => Some(Audience::Provider),
+        _ => {
+            // RFC 8725 §3.9: a token for somebody else must not be taken here.
+            let message = format!("neither this step nor `{}` says whom tokens must be for", provider.name());
+            let help = "write `audience: NAME`, the name that the provider gives to this API in `aud`";
+            cx.refuse("policy.no_audience", step.span, message, help)
+        }
+    }
+}
+
+fn allowed(
+    words: Option<&Spanned<OneOrMany<Literal>>>,
+    provider: &Provider,
+    cx: &mut Compile<'_>,
+) -> Option<Algorithms> {
+    let Some(words) = words else { return Some(provider.algorithms()) };
+    let mut all = Vec::new();
+    for literal in &words.value {
+        let word = cx.literal(literal)?;
+        match Algorithm::of(&word).filter(|algorithm| provider.algorithms().has(*algorithm)) {
+            Some(algorithm) => all.push(algorithm),
+            None => {
+                let message = format!("`{word}` is none of the algorithms of `{}`", provider.name());
+                let help = format!("a step can only narrow them: {}", provider.algorithms());
+                return cx.refuse("policy.bad_value", literal.span(), message, &help);
+            }
+        }
+    }
+    if all.is_empty() {
+        let help = "name an algorithm, or leave `algorithms` out";
+        return cx.refuse("policy.empty_list", words.span, "no algorithm is left: nobody could pass", help);
+    }
+    Some(all.into_iter().collect())
+}
+
+/// What is there after the step: all claims, and those that it has looked at.
+fn prove<'n>(identity: Slot, claims: Slot, names: impl Iterator<Item = &'n String>, cx: &mut Compile<'_>) {
+    let roots = [Read::Identity(identity, IdentityMember::Claims), Read::Slot(claims)];
+    cx.flow.prove(Read::Identity(identity, IdentityMember::Claims));
+    cx.flow.prove(Read::Identity(identity, IdentityMember::ExpiresAt));
+    for name in names.filter(|name| !name.contains('~')) {
+        let members: Vec<Member> = match name.strip_prefix('/') {
+            Some(pointer) => pointer.split('/').map(|key| Member::Key(key.into())).collect(),
+            None => vec![Member::Key(name.as_str().into())],
+        };
+        for read in &roots {
+            let whole = (1..=members.len()).filter_map(|length| members.get(..length));
+            let present = whole.map(|members| Present { read: read.clone(), members: members.to_vec() });
+            cx.flow.proven.extend(present);
+        }
+    }
+}
+
+enum Audience {
+    Provider,
+    Own(Vec<TextParam>),
+}
+
+struct Challenges {
+    missing: HeaderValue,
+    invalid: HeaderValue,
+    twice: HeaderValue,
+}
+
+struct AuthenticateJwtStep {
+    provider: Arc<Provider>,
+    audience: Audience,
+    allowed: Algorithms,
+    claims: Vec<(String, JsonTemplate)>,
+    require: Vec<String>,
+    token_type: Type,
+    leeway_s: i64,
+    max_age_s: Option<i64>,
+    credential: Credential,
+    presented: Presented,
+    challenges: Challenges,
+    identity: Slot,
+    /// Header, claims and end.
+    slots: [Slot; 3],
+    keep_credential: bool,
+    cache: bool,
+}
+
+impl Plain for AuthenticateJwtStep {
+    fn check(&self, x: &mut Exchange) -> Verdict {
+        self.authenticate(x).into()
+    }
+}
+
+impl AuthenticateJwtStep {
+    fn authenticate(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
+        let found = self.credential.find(x).map_err(|fault| fault.with_challenge(self.challenges.twice.clone()))?;
+        let Some(token) = found else {
+            let detail = "no token where `from` looks";
+            let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_jwt.missing", detail);
+            return Err(fault.with_challenge(self.challenges.missing.clone()));
+        };
+        let now_s = x.worker.clock.wall().as_second();
+        let remembered = if self.cache { self.provider.remembered(&token, now_s) } else { None };
+        let verified = match remembered {
+            Some(verified) => Ok(verified),
+            None => self.provider.verify(&token, self.allowed, self.cache, now_s),
+        };
+        let verified = verified.map_err(|refusal| self.denied(&refusal))?;
+        self.check_rules(x, &verified, now_s)?;
+        let presented = self.presented.value(&token);
+        self.presented.keep(x, presented);
+        self.set(x, &verified);
+        Ok(())
+    }
+
+    /// What this step asks of the token, whether or not it was verified before.
+    fn check_rules(&self, x: &Exchange, verified: &Verified, now_s: i64) -> Result<(), Box<Fault>> {
+        let claims = &verified.claims;
+        // What is remembered was verified for the provider; a step may have narrowed the algorithms.
+        let narrowed = match verified.header.algorithm() {
+            Ok(algorithm) if self.allowed.has(algorithm) => Ok(()),
+            _ => Err(Refusal::new(Flaw::Algorithm, format!("allowed are {}", self.allowed))),
+        };
+        let refuse = |refusal: Refusal| self.denied(&refusal);
+        narrowed.and_then(|()| self.token_type.check(&verified.header)).map_err(refuse)?;
+        match &self.audience {
+            Audience::Provider => claims.check_audience(self.provider.audiences()),
+            Audience::Own(texts) => {
+                let mut wanted = Vec::with_capacity(texts.len());
+                for text in texts {
+                    wanted.push(text.read(x)?);
+                }
+                claims.check_audience(&wanted)
+            }
+        }
+        .and_then(|()| claims.check_times(self.leeway_s, self.max_age_s, now_s))
+        .map_err(refuse)?;
+        if claims.is_bound() {
+            let refusal = Refusal::new(Flaw::Binding, "`cnf` binds the token to a key, and none was proved");
+            return Err(self.denied(&refusal));
+        }
+        for (name, template) in &self.claims {
+            let wanted = template.build(x)?;
+            if !claim(&claims.all, name).is_some_and(|value| is_wanted(value, &wanted)) {
+                let refusal = Refusal::new(Flaw::Claim, format!("`{name}` is not what `claims` asks for"));
+                return Err(self.denied(&refusal));
+            }
+        }
+        for name in &self.require {
+            if claim(&claims.all, name).is_none() {
+                return Err(self.denied(&Refusal::new(Flaw::Claim, format!("there is no `{name}`"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, x: &mut Exchange, verified: &Verified) {
+        let [header, claims, expires_at] = self.slots;
+        let end = verified.claims.expires_at_s.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        x.identify(self.identity, verified.identity.clone());
+        x.set(header, Value::Json(verified.shown_header.clone()));
+        x.set(claims, Value::Json(verified.claims.all.clone()));
+        x.set(expires_at, end.map_or(Value::Absent, Value::Time));
+        if !self.keep_credential {
+            self.credential.withhold(x);
+        }
+    }
+
+    fn denied(&self, refusal: &Refusal) -> Box<Fault> {
+        let code = match refusal.flaw {
+            Flaw::Malformed => "authenticate_jwt.malformed",
+            Flaw::Algorithm => "authenticate_jwt.algorithm",
+            Flaw::UnknownKey => "authenticate_jwt.unknown_key",
+            Flaw::Signature => "authenticate_jwt.signature",
+            Flaw::Expired => "authenticate_jwt.expired",
+            Flaw::NotYetValid => "authenticate_jwt.not_yet_valid",
+            Flaw::Issuer => "authenticate_jwt.issuer",
+            Flaw::Audience => "authenticate_jwt.audience",
+            Flaw::Claim => "authenticate_jwt.claim",
+            Flaw::Type => "authenticate_jwt.type",
+            Flaw::Binding => "authenticate_jwt.binding",
+        };
+        let fault = Fault::denied(StatusCode::UNAUTHORIZED, code, refusal.text.clone());
+        fault.with_challenge(self.challenges.invalid.clone())
+    }
+}
+
+/// Equal, or one of a list. Numbers are equal where their values are.
+fn is_wanted(value: &Json, wanted: &Json) -> bool {
+    let same = |one: &Json, other: &Json| match (one, other) {
+        (Json::Number(one), Json::Number(other)) => one.as_f64() == other.as_f64(),
+        (one, other) => one == other && !one.is_null(),
+    };
+    same(value, wanted) || wanted.as_array().is_some_and(|list| list.iter().any(|wanted| same(value, wanted)))
+}
+
+#[cfg(test)]
+#[path = "authenticate_jwt/tests.rs"]
+mod tests;

@@ -1,0 +1,24 @@
+//! Mistakes in what tokens are verified and signed with.
+
+use super::{Page, page};
+
+pub(super) const PAGES: &[Page] = &[
+    page(
+        "policy.bad_provider",
+        "An identity provider cannot be used: its keys cannot be read, or none of them goes with its algorithms.",
+        "Give it a JWK Set with public keys for signatures (RSA of 2048 bits or more, P-256, P-384, P-521, Ed25519), or a `key`.",
+        "identity_provider: corp\nkind: jwt\nissuer: https://idp.example.com\nkeys: { file: keys/corp.json }\naudience: orders",
+    ),
+    page(
+        "policy.ignored_key",
+        "A warning: a key of a set is left out, because it is not for signatures, too weak, or of a kind that is not known.",
+        "Take it out of the set, or mend it. Tokens that name it are refused.",
+        "",
+    ),
+    page(
+        "policy.no_audience",
+        "Tokens of a provider would be taken whoever they are for: one that was issued for another API could be used here.",
+        "Name this API as the provider names it in `aud`, at the provider or at the step.",
+        "- authenticate_jwt: { issuer: corp, audience: orders }",
+    ),
+];

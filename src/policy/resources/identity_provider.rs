@@ -1,0 +1,240 @@
+//! `identity_provider:`, somebody else's identities: who issues tokens, with which keys, and what their claims mean.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::compile::resources::Resources;
+use crate::engine::value::Text;
+use crate::identity::provider::{ClaimNames, Provider, Settings};
+use crate::jose::{self, Algorithms, KeySet, VerifyKey};
+use crate::policy::resources::key::algorithms_of;
+use crate::policy::resources::{Build, ResourceKind};
+use crate::policy::stand_in_keys;
+use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, Span, Spanned, read};
+
+pub const KIND: ResourceKind = ResourceKind {
+    word: "identity_provider",
+    summary: "Who issues tokens, with which keys, and what their claims mean.",
+    schema: || schemars::schema_for!(ProviderDoc),
+    build,
+};
+
+/// Largest file of keys, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// An identity provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProviderDoc {
+    /// Its name.
+    #[allow(dead_code)] // the declaring key: read before
+    identity_provider: Name,
+    /// What it speaks.
+    #[allow(dead_code)] // both kinds bring their keys: nothing differs yet
+    kind: ProviderKind,
+    /// Compared with `iss` letter for letter.
+    issuer: Literal,
+    /// The keys that its tokens are verified with.
+    keys: Spanned<KeysDoc>,
+    /// Algorithms that count. Without it RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA; with a shared secret
+    /// HS256 HS384 HS512.
+    #[serde(default)]
+    algorithms: Option<Spanned<OneOrMany<Literal>>>,
+    /// Where the parts of an identity stand: names of claims, or JSON pointers such as `/realm_access/roles`.
+    #[serde(default)]
+    claims: ClaimsDoc,
+    /// What tokens for us name in `aud`: one must match. A step may say its own.
+    #[serde(default)]
+    audience: Option<OneOrMany<Literal>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum ProviderKind {
+    /// OpenID Connect.
+    Oidc,
+    /// Whoever signs JWTs.
+    Jwt,
+}
+
+/// Exactly one of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct KeysDoc {
+    /// A `key` of kind `public`, `symmetric` or `private` (its public half).
+    #[serde(default)]
+    key: Option<Name>,
+    /// A JWK Set in a file.
+    #[serde(default)]
+    file: Option<Literal>,
+    /// A JWK Set, or one JWK, written out. Public keys only.
+    #[serde(default)]
+    inline: Option<Node>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ClaimsDoc {
+    /// Whom the token speaks of; `sub` without it.
+    subject: Option<Literal>,
+    /// A list of texts; `groups` without it.
+    groups: Option<Literal>,
+    /// Words between spaces, or a list; `scope` without it.
+    scopes: Option<Literal>,
+    /// The application; `azp`, or else `client_id`, without it.
+    client: Option<Literal>,
+}
+
+fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resources) {
+    let provider = provider(name, node, build).map(Arc::new);
+    resources.providers.insert(name.name.as_str().into(), provider);
+}
+
+fn provider(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Provider> {
+    let doc: ProviderDoc = read(node, None, "an identity provider", build.diags)?;
+    let issuer = build.context().literal(&doc.issuer)?;
+    if issuer.is_empty() {
+        let message = "an identity provider has an issuer: what `iss` of its tokens says";
+        return refuse(doc.issuer.span(), message, "write `issuer: https://idp.example.com`", build);
+    }
+    let claims = claim_names(&doc.claims, build)?;
+    let audiences: Option<Vec<Text>> = match &doc.audience {
+        None => Some(Vec::new()),
+        Some(list) => {
+            let mut context = build.context();
+            list.iter().map(|literal| context.literal(literal).map(Text::from)).collect()
+        }
+    };
+    let wanted = match &doc.algorithms {
+        Some(words) => Some(algorithms_of(&words.value, build)?),
+        None => None,
+    };
+    let keys = keys(&doc.keys, wanted, build)?;
+    let is_shared = keys.keys().iter().any(|key| key.is_symmetric());
+    let usual: &[_] = if is_shared { Algorithms::SYMMETRIC } else { Algorithms::PUBLIC };
+    let algorithms = wanted.unwrap_or_else(|| usual.into());
+    let go_together = keys.keys().iter().any(|key| !key.algorithms().and(algorithms).is_empty());
+    if !go_together {
+        let span = doc.algorithms.as_ref().map_or(doc.keys.span, |words| words.span);
+        let message = format!("none of these keys goes with {algorithms}: no token could be verified");
+        return refuse(span, &message, "name algorithms that go with the keys: `algorithms: [RS256]`", build);
+    }
+    Some(Provider::new(Settings {
+        name: name.name.as_str().into(),
+        issuer: issuer.into(),
+        keys: Arc::new(keys),
+        algorithms,
+        audiences: audiences?.into(),
+        claims,
+    }))
+}
+
+fn claim_names(doc: &ClaimsDoc, build: &mut Build<'_>) -> Option<ClaimNames> {
+    let usual = ClaimNames::default();
+    let mut text = |literal: &Option<Literal>, usual: String| match literal {
+        Some(literal) => build.context().literal(literal),
+        None => Some(usual),
+    };
+    Some(ClaimNames {
+        subject: text(&doc.subject, usual.subject)?,
+        groups: text(&doc.groups, usual.groups)?,
+        scopes: text(&doc.scopes, usual.scopes)?,
+        client: match &doc.client {
+            Some(_) => vec![text(&doc.client, String::new())?],
+            None => usual.client,
+        },
+    })
+}
+
+fn keys(doc: &Spanned<KeysDoc>, wanted: Option<Algorithms>, build: &mut Build<'_>) -> Option<KeySet> {
+    match (&doc.value.key, &doc.value.file, &doc.value.inline) {
+        (Some(name), None, None) => of_key(name, build),
+        (None, Some(file), None) => {
+            let path = build.path_of(file)?;
+            if build.given.is_some() {
+                return stand_in(wanted);
+            }
+            let bytes = build.around.resources.outside.read(&path, FILE_BYTES_MAX);
+            match bytes.and_then(|bytes| KeySet::parse(&bytes, false)) {
+                Ok(keys) => usable(keys, file.span(), build),
+                Err(why) => {
+                    let message = format!("{}: {why}", path.display());
+                    refuse(file.span(), &message, "the file is a JWK Set: `{\"keys\": [...]}` (RFC 7517)", build)
+                }
+            }
+        }
+        (None, None, Some(node)) => match KeySet::parse(node.to_json().to_string().as_bytes(), false) {
+            Ok(keys) => {
+                let keys = usable(keys, node.span(), build)?;
+                // What stands in the file itself stays; tests have a key of their own beside it.
+                match build.given {
+                    Some(_) => Some(stand_in(wanted).map_or(keys.clone(), |own| keys.with(&own))),
+                    None => Some(keys),
+                }
+            }
+            Err(why) => refuse(node.span(), &why, "write a JWK Set: `inline: { keys: [{ kty: EC, ... }] }`", build),
+        },
+        _ => {
+            let message = "`keys` takes exactly one of `key`, `file` and `inline`";
+            refuse(doc.span, message, "write `keys: { file: keys/idp.json }`", build)
+        }
+    }
+}
+
+fn stand_in(wanted: Option<Algorithms>) -> Option<KeySet> {
+    let algorithm = stand_in_keys::algorithm(wanted.unwrap_or_else(|| Algorithms::PUBLIC.into()))?;
+    Some(KeySet::of([stand_in_keys::signing(algorithm)?.verify_key().ok()?]))
+}
+
+/// A `key` document's keys.
+fn of_key(name: &Name, build: &mut Build<'_>) -> Option<KeySet> {
+    let known = build.around.resources;
+    let by_name = name.name.as_str();
+    if let Some(keys) = known.public_keys.get(by_name) {
+        return keys.as_deref().cloned();
+    }
+    if let Some(key) = known.private_keys.get(by_name) {
+        let Some(signing) = &key.as_ref()?.signing else {
+            let message = format!("key `{by_name}` signs no tokens");
+            return refuse(name.span, &message, "name a key of kind `public`", build);
+        };
+        return signing.verify_key().ok().map(|key| KeySet::of([key]));
+    }
+    if let Some(key) = known.keys.get(by_name) {
+        let key = key.as_ref()?;
+        let allowed: Algorithms = match key.algorithms.is_empty() {
+            true => Algorithms::SYMMETRIC.into(),
+            false => key.algorithms.iter().filter_map(|word| jose::Algorithm::of(word)).collect(),
+        };
+        return match VerifyKey::symmetric(key.kid.clone(), key.material.expose(), allowed) {
+            Ok(key) => Some(KeySet::of([key])),
+            Err(why) => {
+                let message = format!("key `{by_name}`: {why}");
+                let help = "take 32 random bytes: `openssl rand -base64 32`; in a test, a `given` secret of 32 letters";
+                refuse(name.span, &message, help, build)
+            }
+        };
+    }
+    let all: Vec<Text> =
+        [known.public_keys.keys().cloned().collect::<Vec<_>>(), known.keys.keys().cloned().collect()].concat();
+    build.context().unknown_name("key", name, all.iter())
+}
+
+/// A set with at least one key; what was left out of it is a warning.
+fn usable(keys: KeySet, span: Span, build: &mut Build<'_>) -> Option<KeySet> {
+    for why in keys.ignored() {
+        let diagnostic = Diagnostic::warning("policy.ignored_key", span, format!("{why}: it is left out"));
+        build.diags.push(diagnostic.with_help("take the key out of the set, or mend it"));
+    }
+    if keys.keys().is_empty() {
+        return refuse(span, "there is no key that tokens could be verified with", "add one", build);
+    }
+    Some(keys)
+}
+
+fn refuse<T>(span: Span, message: &str, help: &str, build: &mut Build<'_>) -> Option<T> {
+    build.diags.push(Diagnostic::error("policy.bad_provider", span, message).with_help(help));
+    None
+}
