@@ -29,6 +29,7 @@ use self::trace::Page;
 use crate::audit::sink::Sink;
 use crate::clock::Clock;
 use crate::engine::worker::Shared;
+use crate::identity::key_sets::KeySets;
 use crate::reload::{Asking, Status};
 use crate::server::{Running, split_host};
 use crate::tls::Listening;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub records: Sink,
     /// What the listeners with TLS present, by their names.
     pub certificates: Vec<(Arc<str>, Arc<Listening>)>,
+    /// Keys that are fetched.
+    pub key_sets: Arc<KeySets>,
     pub draining: AtomicBool,
     /// Where monotonic time begins.
     pub clock_origin: Instant,
@@ -147,6 +150,8 @@ impl Admin {
             "certificates_refused": refused,
             // Targets that get no calls: as long as one is left, or the answer is 503 `route.no_target`.
             "targets_out": upstreams::out(&self.shared.current(), self.now_ms()),
+            // And for keys: those that were good serve on.
+            "keys": api::key_sets(&self.key_sets.standings()),
             "workers": self.running.workers_alive(),
         });
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::audit::sink::To;
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::value::Text;
+use crate::identity::key_sets::KeySets;
 use crate::identity::throttle::Guessing;
 use crate::limits::Limits;
 use crate::policy::build::Environment;
@@ -61,6 +62,8 @@ pub struct Config {
     /// What is taken out of every record.
     pub scrub: Option<RecordRules>,
     pub limits: Limits,
+    /// Keys that are fetched, for as long as the process lives.
+    pub key_sets: Arc<KeySets>,
 }
 
 /// A listener and what gateway.yaml says about its use.
@@ -151,6 +154,7 @@ impl Default for Config {
             log: Log { level: tracing::Level::INFO, format: LogFormat::Auto },
             scrub: None,
             limits: Limits::default(),
+            key_sets: Arc::default(),
         }
     }
 }
@@ -246,7 +250,9 @@ impl Config {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let env = self.env.iter().filter_map(|name| Some((name.clone(), process_env.get(&**name)?.as_str().into())));
+        self.key_sets.keep_in(self.state.join("keys"));
         let values = Values {
+            key_sets: self.key_sets.clone(),
             env_listed: self.env.clone(),
             env: env.collect(),
             process_env: process_env.clone(),

@@ -4,6 +4,7 @@
 //! whatever needs a general runtime.
 
 mod certificates;
+mod keys;
 mod upstreams;
 
 use std::fmt;
@@ -110,6 +111,7 @@ impl Process {
             records: writer.sink(),
             certificates: certificates.clone(),
             clock_origin,
+            key_sets: config.key_sets.clone(),
             draining: AtomicBool::new(false),
         });
         // Only now does it take connections: whoever gets through to it finds the listeners open.
@@ -119,6 +121,7 @@ impl Process {
             let socket = tokio::net::TcpListener::from_std(admin_socket.into()).map_err(admin_failed)?;
             services.spawn(admin.clone().serve(socket));
         }
+        keys::start(config.key_sets.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
         services.spawn(reloader.run());
         services.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;

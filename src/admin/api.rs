@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde_json::{Value as Json, json};
 
 use crate::engine::snapshot::{Service, Snapshot};
+use crate::identity::key_sets::Standing;
 use crate::reload::Status;
 
 /// A JSON answer.
@@ -46,4 +47,18 @@ fn service(service: &Service) -> Json {
         "holds_response_body": service.plan.response.as_deref(),
         "steps": steps.collect::<Vec<_>>(),
     })
+}
+/// How the sets of keys stand that are fetched, by their URLs.
+pub(super) fn key_sets(standings: &[Standing]) -> Json {
+    let entry = |set: &Standing| {
+        let detail = json!({
+            "keys": set.keys,
+            "fetched_at_unix_s": set.fetched_at_s,
+            "stale": set.stale,
+            "last_error": set.last_error,
+            "fetches": set.fetches,
+        });
+        (set.url.clone(), detail)
+    };
+    Json::Object(standings.iter().map(entry).collect())
 }

@@ -4,6 +4,7 @@
 //! header of a token only selects among them. A token that was verified a moment ago is not verified again, but its
 //! times, audience, type and claims are checked for each request.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
@@ -15,19 +16,25 @@ use crate::compile::content::JsonTemplate;
 use crate::compile::credential::{Credential, From};
 use crate::compile::identity::Presented;
 use crate::compile::text::{Sink, TextParam};
-use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
+use crate::compile::{Assertion, Category, Compile, Compiled, Example, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
-use crate::engine::program::{Plain, Verdict};
+use crate::engine::program::{Flow, Verdict, Waits};
 use crate::engine::read::{IdentityMember, Read, Slot};
 use crate::engine::value::{Element, Type as ValueType, Value};
 use crate::expr::{Member, Place, Present};
 use crate::fault::Fault;
-use crate::identity::provider::{Provider, Verified, claim};
+use crate::identity::key_sets::Ask;
+use crate::identity::provider::{Provider, Unverified, Verified, claim};
 use crate::jose::{Algorithm, Algorithms, Flaw, Refusal, Type};
 use crate::source::{DurationValue, Entries, Literal, Name, Node, OneOrMany, Spanned, Text};
 
 mod example;
+mod faults;
 
+/// How long a request waits for keys that are being fetched; the fetch itself is bounded too.
+const KEYS_TIME: std::time::Duration = std::time::Duration::from_secs(6);
+/// When a request without keys may come again, in seconds.
+const KEYS_RETRY_S: u64 = 1;
 /// How far clocks may differ, at most, in seconds.
 const LEEWAY_MAX_S: i64 = 300;
 
@@ -46,54 +53,14 @@ pub const KIND: Kind = Kind {
         Output { name: "auth.expires_at", ty: ValueType::Time, absent: false, doc: "Its `exp`." },
         Output { name: "auth.credential", ty: ValueType::Text, absent: false, doc: "The token as presented." },
     ],
-    faults: FAULTS,
+    faults: faults::FAULTS,
     examples: &[
         Example { title: "Callers of a provider", yaml: example::PROVIDER },
+        Example { title: "Keys that a provider publishes", yaml: example::FETCHED },
         Example { title: "A partner with a shared secret, and claims that must hold", yaml: example::SECRET },
     ],
     ..Kind::of::<AuthenticateJwt>("authenticate_jwt", "Verifies a signed JWT and its claims.", Category::Access)
 };
-
-const FAULTS: &[FaultDoc] = &[
-    FaultDoc { code: "authenticate_jwt.missing", status: 401, doc: "No token came where `from` looks." },
-    FaultDoc {
-        code: "authenticate_jwt.malformed",
-        status: 401,
-        doc: "Not a signed token in compact form: broken base64url or JSON, a name twice, `crit`, an encrypted token, too long.",
-    },
-    FaultDoc {
-        code: "authenticate_jwt.algorithm",
-        status: 401,
-        doc: "Signed with an algorithm that is not allowed, or that the key does not go with.",
-    },
-    FaultDoc { code: "authenticate_jwt.unknown_key", status: 401, doc: "The provider has no key of that `kid`." },
-    FaultDoc { code: "authenticate_jwt.signature", status: 401, doc: "The signature is not that of the key." },
-    FaultDoc { code: "authenticate_jwt.expired", status: 401, doc: "Past its `exp`, or older than `max_age`." },
-    FaultDoc { code: "authenticate_jwt.not_yet_valid", status: 401, doc: "Before its `nbf`." },
-    FaultDoc { code: "authenticate_jwt.issuer", status: 401, doc: "`iss` is another, or missing." },
-    FaultDoc { code: "authenticate_jwt.audience", status: 401, doc: "`aud` does not name us, or is missing." },
-    FaultDoc {
-        code: "authenticate_jwt.claim",
-        status: 401,
-        doc: "A claim is missing, has a wrong type, or is not what `claims` asks for.",
-    },
-    FaultDoc { code: "authenticate_jwt.type", status: 401, doc: "`typ` is not what `type` asks for." },
-    FaultDoc {
-        code: "authenticate_jwt.binding",
-        status: 401,
-        doc: "The token is bound to a key of its caller (`cnf`), and nothing here proves that key.",
-    },
-    FaultDoc {
-        code: "authenticate_jwt.ambiguous",
-        status: 400,
-        doc: "The token came twice, or is longer than 16 KiB.",
-    },
-    FaultDoc {
-        code: "authenticate_jwt.absent",
-        status: 400,
-        doc: "A text of `audience` is absent. By origin of the value: 400, 502 or 500.",
-    },
-];
 
 /// Parameters of `authenticate_jwt`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -193,7 +160,7 @@ impl Assertion for AuthenticateJwt {
         let presented = cx.presented(step, &credential);
         let named = claims.iter().map(|(name, _)| name).chain(&require);
         prove(identity, slots[1], named, cx);
-        Compiled::plain(AuthenticateJwtStep {
+        Compiled::waits(AuthenticateJwtStep {
             provider,
             audience,
             allowed,
@@ -311,19 +278,11 @@ struct AuthenticateJwtStep {
     cache: bool,
 }
 
-impl Plain for AuthenticateJwtStep {
-    fn check(&self, x: &mut Exchange) -> Verdict {
-        self.authenticate(x).into()
-    }
-}
-
-impl AuthenticateJwtStep {
-    fn authenticate(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
-        let found = self.credential.find(x).map_err(|fault| fault.with_challenge(self.challenges.twice.clone()))?;
-        let Some(token) = found else {
-            let detail = "no token where `from` looks";
-            let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_jwt.missing", detail);
-            return Err(fault.with_challenge(self.challenges.missing.clone()));
+impl Waits for AuthenticateJwtStep {
+    fn check<'a>(&'a self, x: &'a mut Exchange) -> Flow<'a> {
+        let token = match self.token(x) {
+            Ok(token) => token,
+            Err(fault) => return Flow::Now(Verdict::Fault(fault)),
         };
         let now_s = x.worker.clock.wall().as_second();
         let remembered = if self.cache { self.provider.remembered(&token, now_s) } else { None };
@@ -331,12 +290,95 @@ impl AuthenticateJwtStep {
             Some(verified) => Ok(verified),
             None => self.provider.verify(&token, self.allowed, self.cache, now_s),
         };
-        let verified = verified.map_err(|refusal| self.denied(&refusal))?;
-        self.check_rules(x, &verified, now_s)?;
-        let presented = self.presented.value(&token);
+        let why = match verified {
+            Ok(verified) => {
+                let presented = self.presented.value(&token);
+                drop(token);
+                return Flow::Now(self.conclude(x, &verified, presented, now_s).into());
+            }
+            Err(why) => why,
+        };
+        let asked = self.provider.remote().filter(|_| why.wants_keys()).map(|keys| keys.ask(x.worker.clock.mono_ms()));
+        match asked {
+            None | Some(Ask::Cooling) => Flow::Now(Verdict::Fault(self.unverified(why, None))),
+            Some(Ask::Failing { retry_after_s }) => {
+                Flow::Now(Verdict::Fault(self.unverified(why, Some(retry_after_s))))
+            }
+            Some(Ask::Done) => {
+                let token = token.into_owned();
+                Flow::Now(self.once_more(x, &token).into())
+            }
+            Some(Ask::Wait(mut fetched)) => {
+                let token = token.into_owned();
+                Flow::Later(Box::pin(async move {
+                    let timer = x.worker.wheel.timer();
+                    timer.set(KEYS_TIME);
+                    tokio::select! {
+                        _ = fetched.changed() => {}
+                        () = timer.expired() => {}
+                    }
+                    self.once_more(x, &token).into()
+                }))
+            }
+        }
+    }
+}
+
+impl AuthenticateJwtStep {
+    fn token<'x>(&'x self, x: &'x Exchange) -> Result<Cow<'x, str>, Box<Fault>> {
+        let found = self.credential.find(x).map_err(|fault| fault.with_challenge(self.challenges.twice.clone()))?;
+        found.ok_or_else(|| {
+            let detail = "no token where `from` looks";
+            let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_jwt.missing", detail);
+            fault.with_challenge(self.challenges.missing.clone())
+        })
+    }
+
+    /// After the keys were fetched again.
+    fn once_more(&self, x: &mut Exchange, token: &str) -> Result<(), Box<Fault>> {
+        let now_s = x.worker.clock.wall().as_second();
+        match self.provider.verify(token, self.allowed, self.cache, now_s) {
+            Ok(verified) => {
+                let presented = self.presented.value(token);
+                self.conclude(x, &verified, presented, now_s)
+            }
+            Err(why) => {
+                let now_ms = x.worker.clock.mono_ms();
+                let retry_after_s = self.provider.remote().and_then(|keys| keys.failing(now_ms));
+                Err(self.unverified(why, retry_after_s))
+            }
+        }
+    }
+
+    fn conclude(
+        &self,
+        x: &mut Exchange,
+        verified: &Verified,
+        presented: Option<Value>,
+        now_s: i64,
+    ) -> Result<(), Box<Fault>> {
+        self.check_rules(x, verified, now_s)?;
         self.presented.keep(x, presented);
-        self.set(x, &verified);
+        self.set(x, verified);
         Ok(())
+    }
+
+    /// Who cannot be asked does not say no: where the keys' URL fails, an unknown key may be a new one.
+    fn unverified(&self, why: Unverified, failing: Option<u64>) -> Box<Fault> {
+        let unavailable = |detail: String, retry_after_s| {
+            let code = "authenticate_jwt.keys_unavailable";
+            Fault::broken(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(retry_after_s)
+        };
+        match (why, failing) {
+            (Unverified::NoKeys, retry_after_s) => {
+                let detail = format!("the keys of `{}` were never to be had", self.provider.name());
+                unavailable(detail, retry_after_s.unwrap_or(KEYS_RETRY_S))
+            }
+            (Unverified::Refused(refusal), Some(retry_after_s)) if refusal.flaw == Flaw::UnknownKey => {
+                unavailable(format!("{}, and their URL fails", refusal.text), retry_after_s)
+            }
+            (Unverified::Refused(refusal), _) => self.denied(&refusal),
+        }
     }
 
     /// What this step asks of the token, whether or not it was verified before.

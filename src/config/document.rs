@@ -271,6 +271,7 @@ impl GatewayDoc {
             log: self.log.map_or(defaults.log, |log| log.over(defaults.log)),
             scrub: self.scrub.and_then(|scrub| scrub.value.compile(scrub.span, diags)),
             limits: self.limits.unwrap_or_default().over(defaults.limits, diags),
+            key_sets: defaults.key_sets,
             file: defaults.file,
             base: defaults.base,
         })

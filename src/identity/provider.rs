@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 
 use self::verified::VerifiedTokens;
 use super::Identity;
+use super::key_sets::RemoteKeys;
 use crate::jose::{Algorithms, Claims, Compact, Flaw, Header, KeySet, Refusal};
 
 /// Where an identity's parts stand among the claims: a name, or a JSON pointer (RFC 6901) that begins with `/`.
@@ -36,13 +37,46 @@ impl Default for ClaimNames {
     }
 }
 
+/// A provider's keys.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// As they stand in files.
+    Fixed(Arc<KeySet>),
+    /// As their URL has them.
+    Remote(Arc<RemoteKeys>),
+}
+
+/// Why a token is not taken.
+#[derive(Clone, Debug)]
+pub enum Unverified {
+    Refused(Refusal),
+    /// There are no keys, and have never been any.
+    NoKeys,
+}
+
+impl From<Refusal> for Unverified {
+    fn from(refusal: Refusal) -> Self {
+        Unverified::Refused(refusal)
+    }
+}
+
+impl Unverified {
+    /// Whether other keys could have verified the token: one that is not there yet, or another under its name.
+    pub fn wants_keys(&self) -> bool {
+        match self {
+            Unverified::NoKeys => true,
+            Unverified::Refused(refusal) => matches!(refusal.flaw, Flaw::UnknownKey | Flaw::Signature),
+        }
+    }
+}
+
 /// What makes a provider.
 #[derive(Debug)]
 pub struct Settings {
     pub name: Arc<str>,
     /// Compared with `iss` letter for letter.
     pub issuer: Arc<str>,
-    pub keys: Arc<KeySet>,
+    pub keys: Keys,
     pub algorithms: Algorithms,
     /// What tokens for us name; a step may say its own.
     pub audiences: Arc<[Arc<str>]>,
@@ -100,16 +134,31 @@ impl Provider {
         &self.settings.claims
     }
 
-    /// The keys as they are now.
-    pub fn keys(&self) -> &Arc<KeySet> {
-        &self.settings.keys
+    /// The keys as they are now; `None` where none were ever had.
+    pub fn keys(&self) -> Option<Arc<KeySet>> {
+        match &self.settings.keys {
+            Keys::Fixed(keys) => Some(keys.clone()),
+            Keys::Remote(keys) => keys.current(),
+        }
+    }
+
+    /// The URL that the keys come from, where they come from one.
+    pub fn remote(&self) -> Option<&Arc<RemoteKeys>> {
+        match &self.settings.keys {
+            Keys::Fixed(_) => None,
+            Keys::Remote(keys) => Some(keys),
+        }
     }
 
     /// A token that was verified before, if the key that did so still is one of the provider's. One keyed hash and one
     /// lookup; allocates nothing.
     pub fn remembered(&self, token: &str, now_s: i64) -> Option<Arc<Verified>> {
         let verified = self.verified.find(token, now_s)?;
-        self.keys().has(&verified.key).then_some(verified)
+        let is_there = match &self.settings.keys {
+            Keys::Fixed(keys) => keys.has(&verified.key),
+            Keys::Remote(keys) => keys.has(&verified.key),
+        };
+        is_there.then_some(verified)
     }
 
     /// Verifies form, signature, issuer and types. `remember` keeps a token that is right.
@@ -122,9 +171,10 @@ impl Provider {
         allowed: Algorithms,
         remember: bool,
         now_s: i64,
-    ) -> Result<Arc<Verified>, Refusal> {
+    ) -> Result<Arc<Verified>, Unverified> {
         let compact = Compact::parse(token)?;
-        let key = *self.keys().verify(&compact, allowed.and(self.settings.algorithms))?.identity();
+        let keys = self.keys().ok_or(Unverified::NoKeys)?;
+        let key = *keys.verify(&compact, allowed.and(self.settings.algorithms))?.identity();
         let claims = Claims::parse(&compact.payload)?;
         claims.check_issuer(&self.settings.issuer)?;
         let identity = Arc::new(self.identity(&claims)?);

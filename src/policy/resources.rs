@@ -19,6 +19,7 @@ use crate::compile::named::{Named, Reads};
 use crate::compile::outside::{Kept, Outside, OutsideFile};
 use crate::compile::resources::Resources;
 use crate::engine::value::Text;
+use crate::identity::key_sets::KeySets;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::reuse::{ResourceEntry, Reuse, fingerprint};
 use crate::source::{Diagnostics, Literal, Name, Node};
@@ -50,6 +51,8 @@ pub struct Values {
     pub base: PathBuf,
     /// Contents of files that a kept set brings with it.
     pub kept: Kept,
+    /// Keys that are fetched, shared by all sets of files of the process.
+    pub key_sets: Arc<KeySets>,
 }
 
 impl fmt::Debug for Values {
@@ -70,6 +73,18 @@ pub struct Given {
     pub secrets: BTreeMap<String, String>,
     pub users: BTreeMap<String, BTreeMap<String, GivenUser>>,
     pub api_keys: BTreeMap<String, BTreeMap<String, GivenKey>>,
+    pub providers: BTreeMap<String, GivenKeys>,
+}
+
+/// How the URL of a provider's keys behaves in a test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GivenKeys {
+    #[default]
+    Ok,
+    /// There was never an answer.
+    Down,
+    /// The keys that serve are the old ones; a fetch gives the new ones.
+    Rotated,
 }
 
 /// A user of a test.

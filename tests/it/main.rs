@@ -10,6 +10,7 @@ mod habits;
 mod harness;
 mod hostile_scripts;
 mod http2;
+mod jwks;
 mod kept;
 mod language_server;
 mod leftovers;

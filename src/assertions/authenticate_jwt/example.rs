@@ -130,3 +130,34 @@ tests:
       request: { path: /tenants/acme, headers: { authorization: "Bearer ${token.high}" } }
       expect: { status: 401, fault: authenticate_jwt.claim }
 "#;
+
+pub(super) const FETCHED: &str = r#"
+identity_provider: sso
+kind: oidc
+issuer: https://sso.example.com
+audience: orders
+---
+service: example
+match: { path: /orders }
+policy:
+  - authenticate_jwt: sso
+  - respond: { text: "${auth.subject}" }
+tests:
+  given:
+    tokens: { good: { issuer: sso, subject: ann }, foreign: { issuer: sso, subject: ann, break: unknown_key } }
+  cases:
+    - name: with its keys
+      request: { headers: { authorization: "Bearer ${token.good}" } }
+      expect: { status: 200, text: ann }
+    - name: a key that a fetch does not bring either
+      request: { headers: { authorization: "Bearer ${token.foreign}" } }
+      expect: { status: 401, fault: authenticate_jwt.unknown_key }
+    - name: a key that is new is fetched
+      given: { providers: { sso: { keys: rotated } } }
+      request: { headers: { authorization: "Bearer ${token.good}" } }
+      expect: { status: 200, text: ann }
+    - name: without keys nobody is turned away, and nobody let in
+      given: { providers: { sso: { keys: down } } }
+      request: { headers: { authorization: "Bearer ${token.good}" } }
+      expect: { status: 503, fault: authenticate_jwt.keys_unavailable, headers: { retry-after: { present: true } } }
+"#;

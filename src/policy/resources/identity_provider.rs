@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::clock::Clock;
+use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
 use crate::engine::value::Text;
-use crate::identity::provider::{ClaimNames, Provider, Settings};
+use crate::identity::key_sets::{RemoteKeys, Source, check_url};
+use crate::identity::provider::{ClaimNames, Keys, Provider, Settings};
 use crate::jose::{self, Algorithms, KeySet, VerifyKey};
 use crate::policy::resources::key::algorithms_of;
-use crate::policy::resources::{Build, ResourceKind};
+use crate::policy::resources::{Build, GivenKeys, ResourceKind};
 use crate::policy::stand_in_keys;
 use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, Span, Spanned, read};
 
@@ -20,6 +24,8 @@ pub const KIND: ResourceKind = ResourceKind {
     schema: || schemars::schema_for!(ProviderDoc),
     build,
 };
+
+const EXACTLY_ONE: &str = "`keys` takes exactly one of `url`, `key`, `file` and `inline`";
 
 /// Largest file of keys, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -32,12 +38,13 @@ struct ProviderDoc {
     #[allow(dead_code)] // the declaring key: read before
     identity_provider: Name,
     /// What it speaks.
-    #[allow(dead_code)] // both kinds bring their keys: nothing differs yet
     kind: ProviderKind,
     /// Compared with `iss` letter for letter.
     issuer: Literal,
-    /// The keys that its tokens are verified with.
-    keys: Spanned<KeysDoc>,
+    /// The keys that its tokens are verified with. Without it, of `oidc`, those that the issuer's description names
+    /// (OpenID Connect Discovery §4).
+    #[serde(default)]
+    keys: Option<Spanned<KeysDoc>>,
     /// Algorithms that count. Without it RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA; with a shared secret
     /// HS256 HS384 HS512.
     #[serde(default)]
@@ -48,6 +55,12 @@ struct ProviderDoc {
     /// What tokens for us name in `aud`: one must match. A step may say its own.
     #[serde(default)]
     audience: Option<OneOrMany<Literal>>,
+    /// TLS of its URLs.
+    #[serde(default)]
+    tls: Option<Spanned<CallingDoc>>,
+    /// Its URLs may lead to private addresses, also where its description names them: `true`, or networks.
+    #[serde(default)]
+    allow_private: Option<OneOrMany<Literal>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -63,6 +76,10 @@ enum ProviderKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct KeysDoc {
+    /// Where they are fetched from, in the background and again before they are old: `https://`, or `http://` on this
+    /// machine.
+    #[serde(default)]
+    url: Option<Literal>,
     /// A `key` of kind `public`, `symmetric` or `private` (its public half).
     #[serde(default)]
     key: Option<Name>,
@@ -111,24 +128,118 @@ fn provider(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Provider>
         Some(words) => Some(algorithms_of(&words.value, build)?),
         None => None,
     };
-    let keys = keys(&doc.keys, wanted, build)?;
+    let (keys, algorithms) = match remote(name, &doc, &issuer, build) {
+        Ok(None) => fixed(&doc, wanted, build)?,
+        Ok(Some(source)) => {
+            let algorithms = wanted.unwrap_or_else(|| Algorithms::PUBLIC.into());
+            if !algorithms.and(Algorithms::SYMMETRIC.into()).is_empty() {
+                let span = doc.algorithms.as_ref().map_or(name.span, |words| words.span);
+                let message = "a shared secret is never fetched: HS256, HS384 and HS512 need a `key`";
+                return refuse(span, message, "write `keys: { key: NAME }`, or take them out", build);
+            }
+            (fetched(name, &source, algorithms, build)?, algorithms)
+        }
+        Err(Refused) => return None,
+    };
+    Some(Provider::new(Settings {
+        name: name.name.as_str().into(),
+        issuer: issuer.into(),
+        keys,
+        algorithms,
+        audiences: audiences?.into(),
+        claims,
+    }))
+}
+
+/// Something was wrong and has been reported.
+struct Refused;
+
+/// Where the keys are fetched from; `None` where they stand in files.
+fn remote(name: &Name, doc: &ProviderDoc, issuer: &str, build: &mut Build<'_>) -> Result<Option<Source>, Refused> {
+    let url = doc.keys.as_ref().and_then(|keys| keys.value.url.as_ref());
+    if let (Some(keys), Some(_)) = (&doc.keys, url) {
+        let KeysDoc { key, file, inline, url: _ } = &keys.value;
+        if key.is_some() || file.is_some() || inline.is_some() {
+            refuse::<()>(keys.span, EXACTLY_ONE, "keep one of them", build);
+            return Err(Refused);
+        }
+    }
+    let (url, span, discovery) = match (url, &doc.keys, doc.kind) {
+        (Some(url), ..) => (build.context().literal(url).ok_or(Refused)?, url.span(), None),
+        (None, Some(_), _) => return Ok(None),
+        (None, None, ProviderKind::Oidc) => {
+            let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+            (url, doc.issuer.span(), Some(Text::from(issuer)))
+        }
+        (None, None, ProviderKind::Jwt) => {
+            let help = "write `keys: { url: https://idp.example.com/jwks }`, `{ file: ... }`, `{ key: ... }` or `{ inline: ... }`";
+            refuse::<()>(name.span, "nothing says which keys its tokens are verified with", help, build);
+            return Err(Refused);
+        }
+    };
+    if let Err(why) = check_url(&url) {
+        refuse::<()>(span, &why, "keys are fetched over `https://`, or over `http://` on this machine", build);
+        return Err(Refused);
+    }
+    let tls = match &doc.tls {
+        Some(tls) => Some(CallingDoc::calling(tls, &mut build.context()).ok_or(Refused)?),
+        None => None,
+    };
+    let allow_private = networks(&doc.allow_private, build).ok_or(Refused)?;
+    Ok(Some(Source { url, discovery, tls, allow_private }))
+}
+
+/// `true` is every network.
+fn networks(list: &Option<OneOrMany<Literal>>, build: &mut Build<'_>) -> Option<Arc<[IpNet]>> {
+    let mut networks = Vec::new();
+    for literal in list.iter().flat_map(|list| list.iter()) {
+        let text = build.context().literal(literal)?;
+        match (text.as_str(), text.parse::<IpNet>()) {
+            ("true", _) => networks.extend(["0.0.0.0/0", "::/0"].iter().filter_map(|all| all.parse::<IpNet>().ok())),
+            ("false", _) => {}
+            (_, Ok(network)) => networks.push(network),
+            _ => {
+                let message = format!("`{text}` is no network");
+                return refuse(literal.span(), &message, "write `10.0.0.0/8`, or `true`", build);
+            }
+        }
+    }
+    Some(networks.into())
+}
+
+/// Keys that are fetched in the background; in a test, those of the runner.
+fn fetched(name: &Name, source: &Source, algorithms: Algorithms, build: &mut Build<'_>) -> Option<Keys> {
+    let Some(given) = build.given else {
+        let now_s = Clock::system().wall().as_second();
+        return Some(Keys::Remote(build.values.key_sets.of(source, now_s)));
+    };
+    let own = Arc::new(stand_in(Some(algorithms))?);
+    let old = || {
+        let algorithm = stand_in_keys::algorithm(algorithms)?;
+        Some(Arc::new(KeySet::of([stand_in_keys::foreign(algorithm)?.verify_key().ok()?])))
+    };
+    let keys = match given.providers.get(&name.name).copied().unwrap_or_default() {
+        GivenKeys::Ok => RemoteKeys::given(Some(own.clone()), Ok(own)),
+        GivenKeys::Down => RemoteKeys::given(None, Err("down in this test".to_owned())),
+        GivenKeys::Rotated => RemoteKeys::given(old(), Ok(own)),
+    };
+    Some(Keys::Remote(Arc::new(keys)))
+}
+
+/// Keys that stand in files, and the algorithms that count with them.
+fn fixed(doc: &ProviderDoc, wanted: Option<Algorithms>, build: &mut Build<'_>) -> Option<(Keys, Algorithms)> {
+    let from = doc.keys.as_ref()?;
+    let keys = keys(from, wanted, build)?;
     let is_shared = keys.keys().iter().any(|key| key.is_symmetric());
     let usual: &[_] = if is_shared { Algorithms::SYMMETRIC } else { Algorithms::PUBLIC };
     let algorithms = wanted.unwrap_or_else(|| usual.into());
     let go_together = keys.keys().iter().any(|key| !key.algorithms().and(algorithms).is_empty());
     if !go_together {
-        let span = doc.algorithms.as_ref().map_or(doc.keys.span, |words| words.span);
+        let span = doc.algorithms.as_ref().map_or(from.span, |words| words.span);
         let message = format!("none of these keys goes with {algorithms}: no token could be verified");
         return refuse(span, &message, "name algorithms that go with the keys: `algorithms: [RS256]`", build);
     }
-    Some(Provider::new(Settings {
-        name: name.name.as_str().into(),
-        issuer: issuer.into(),
-        keys: Arc::new(keys),
-        algorithms,
-        audiences: audiences?.into(),
-        claims,
-    }))
+    Some((Keys::Fixed(Arc::new(keys)), algorithms))
 }
 
 fn claim_names(doc: &ClaimsDoc, build: &mut Build<'_>) -> Option<ClaimNames> {
@@ -176,10 +287,7 @@ fn keys(doc: &Spanned<KeysDoc>, wanted: Option<Algorithms>, build: &mut Build<'_
             }
             Err(why) => refuse(node.span(), &why, "write a JWK Set: `inline: { keys: [{ kty: EC, ... }] }`", build),
         },
-        _ => {
-            let message = "`keys` takes exactly one of `key`, `file` and `inline`";
-            refuse(doc.span, message, "write `keys: { file: keys/idp.json }`", build)
-        }
+        _ => refuse(doc.span, EXACTLY_ONE, "write `keys: { file: keys/idp.json }`", build),
     }
 }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::policy::build::Parsed;
-use crate::policy::resources::{Given, GivenKey, GivenUser};
+use crate::policy::resources::{Given, GivenKey, GivenKeys, GivenUser};
 use crate::policy::testing::later;
 use crate::policy::testing::stand_in::{StandIn, StandInDoc};
 use crate::policy::testing::text::Names;
@@ -22,7 +22,7 @@ const CLOCK_UNIX_S: i64 = 1_767_225_600;
 /// The seed of a test's random source unless it says otherwise.
 const SEED: u64 = 1;
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 4] = ["clients", "providers", "kerberos", "oauth_sessions"];
+const LATER: [&str; 3] = ["clients", "kerberos", "oauth_sessions"];
 
 /// Everything that is given to one case.
 #[derive(Debug)]
@@ -55,6 +55,9 @@ pub(super) struct GivenDoc {
     /// Keys of `api_keys` documents, by name of the document.
     #[schemars(with = "Entries<Entries<KeyDoc>>")]
     api_keys: Entries<Entries<Node>>,
+    /// How the URLs of providers' keys behave, by name of the `identity_provider`.
+    #[schemars(with = "Entries<ProviderDoc>")]
+    providers: Entries<Node>,
     /// Tokens that the runner signs with keys that their issuer then has, read as `${token.NAME}`.
     #[schemars(with = "Entries<TokenDoc>")]
     tokens: Entries<Node>,
@@ -65,6 +68,24 @@ pub(super) struct GivenDoc {
     /// Stand-ins for upstreams, in the order in which they are tried.
     #[schemars(with = "Vec<StandInDoc>")]
     upstream: Vec<Node>,
+}
+
+/// A provider of a test.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProviderDoc {
+    /// What comes of fetching its keys.
+    keys: KeysWord,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum KeysWord {
+    Ok,
+    /// There was never an answer.
+    Down,
+    /// The keys that serve are the old ones; a fetch gives those that tokens are signed with.
+    Rotated,
 }
 
 /// A user of a test.
@@ -153,6 +174,16 @@ impl World {
             resources.api_keys.insert(name.name, keys.into_iter().collect::<Option<_>>()?);
         }
         let is_own = own.is_some_and(|own| own.get("upstream").is_some());
+        for (name, node) in doc.providers {
+            known("identity_provider", "providers", &name, parsed, diags)?;
+            let doc: ProviderDoc = read(&node, None, "a provider of a test", diags)?;
+            let keys = match doc.keys {
+                KeysWord::Ok => GivenKeys::Ok,
+                KeysWord::Down => GivenKeys::Down,
+                KeysWord::Rotated => GivenKeys::Rotated,
+            };
+            resources.providers.insert(name.name, keys);
+        }
         let tokens: Vec<_> = doc.tokens.into_iter().map(|(name, node)| token(name, &node, parsed, diags)).collect();
         let tokens = tokens.into_iter().collect::<Option<Vec<_>>>()?;
         let mut names = Names::with_tokens(&tokens);

@@ -1,0 +1,62 @@
+//! The last good set of a URL on disk, so that a start needs no network.
+//!
+//! One file per source below `state/keys`, written beside and renamed over. Public keys only, but whoever could change
+//! them could sign: folder and file are for the gateway's user alone.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use serde_json::{Value as Json, json};
+
+use super::{RemoteKeys, STALE_S};
+use crate::jose::KeySet;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// Largest file, in bytes: a set has at most 1 MiB.
+const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+impl RemoteKeys {
+    fn path(&self) -> Option<PathBuf> {
+        let name = HEXLOWER.encode(self.id.get(..16).unwrap_or_default());
+        self.folder.as_ref().map(|folder| folder.join(format!("{name}.json")))
+    }
+
+    /// Keeps a set.
+    pub(super) fn keep(&self, text: &[u8], fetched_at_s: i64) -> io::Result<()> {
+        let (Some(folder), Some(path)) = (&self.folder, self.path()) else { return Ok(()) };
+        let keys: Json = serde_json::from_slice(text)?;
+        let kept = json!({ "url": self.source.url, "fetched_at": fetched_at_s, "keys": keys }).to_string();
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+        let new = path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&new)?;
+        file.write_all(kept.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    }
+
+    /// Takes what was kept, unless it is too old. A file that cannot be read is as none: the set is fetched anyway.
+    pub(super) fn take_kept(&self, now_unix_s: i64) {
+        let Some((keys, fetched_at_s)) = self.path().and_then(|path| read(&path).ok()) else { return };
+        let age_s = now_unix_s.saturating_sub(fetched_at_s);
+        if age_s >= STALE_S || keys.keys().is_empty() {
+            return;
+        }
+        let mut inner = self.inner();
+        (inner.fetched_at_s, inner.from_disk) = (Some(fetched_at_s), true);
+        self.current.store(Some(Arc::new(keys)));
+    }
+}
+
+fn read(path: &PathBuf) -> io::Result<(KeySet, i64)> {
+    let mut text = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    let kept: Json = serde_json::from_slice(&text)?;
+    let keys = kept.get("keys").map(Json::to_string).unwrap_or_default();
+    let keys = KeySet::parse(keys.as_bytes(), false).map_err(io::Error::other)?;
+    Ok((keys, kept.get("fetched_at").and_then(Json::as_i64).unwrap_or_default()))
+}
