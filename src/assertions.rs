@@ -22,6 +22,7 @@ mod for_each;
 mod generate_security_hash;
 mod r#if;
 mod include;
+mod issue_jwt;
 mod limit_concurrency;
 mod limit_rate;
 mod limit_size;
@@ -69,6 +70,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,
+    &issue_jwt::KIND,
     &limit_concurrency::KIND,
     &limit_rate::KIND,
     &limit_size::KIND,

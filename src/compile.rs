@@ -17,6 +17,7 @@ pub mod fragment;
 pub mod hashed;
 pub mod header;
 pub mod identity;
+pub mod inject;
 pub mod key;
 pub mod kind;
 pub mod message;
