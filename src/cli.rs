@@ -16,6 +16,7 @@ mod run;
 mod schema;
 mod secret;
 mod shell;
+mod sign;
 mod test;
 mod trace;
 
@@ -68,6 +69,8 @@ enum Command {
     Jsonpath(jsonpath::JsonPathArguments),
     /// Takes signed tokens apart and verifies them, one per line of standard input.
     Jose(jose::JoseArguments),
+    /// Signs texts, one per line of standard input.
+    Sign(sign::SignArguments),
     /// Works with secrets.
     Secret(secret::SecretArguments),
     /// Prints completions for a shell.
@@ -102,6 +105,7 @@ pub fn main() -> u8 {
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Jsonpath(arguments) => jsonpath::jsonpath(&arguments),
         Command::Jose(arguments) => jose::jose(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
         Command::Secret(arguments) => secret::secret(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),
