@@ -9,6 +9,9 @@ use crate::policy::resources::{Build, ResourceKind};
 use crate::secret::Secret;
 use crate::source::{Diagnostic, Literal, Name, Node, read};
 
+/// As many bytes as any algorithm asks of its key (HS512, RFC 7518 §3.2): a key made of it loads.
+const KEY_BYTES_MAX: usize = 64;
+
 pub const KIND: ResourceKind = ResourceKind {
     word: "secret",
     summary: "A name for a secret value that is kept in the environment or in a file.",
@@ -59,7 +62,7 @@ fn value(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Secret> {
         // A test sees the value it gives; any other secret has one that nobody knows.
         Some(given) => match given.secrets.get(&name.name) {
             Some(value) => return Some(Secret::from(value.clone())),
-            None => return Some(Secret::from(format!("not given to this test: {}", name.name))),
+            None => return Some(unknown_secret(&name.name)),
         },
         None => kept(&doc, name, build)?,
     };
@@ -81,6 +84,12 @@ fn value(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Secret> {
         return None;
     }
     Some(Secret::new(bytes))
+}
+
+/// The value of a secret that a test does not give, which nobody knows.
+fn unknown_secret(name: &str) -> Secret {
+    let text = format!("not given to this test: {name}");
+    Secret::from(format!("{text:.<KEY_BYTES_MAX$}"))
 }
 
 fn kept(doc: &SecretDoc, name: &Name, build: &mut Build<'_>) -> Option<Vec<u8>> {
