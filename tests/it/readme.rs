@@ -181,6 +181,12 @@ fn the_saml_example_shows_what_happens() {
 }
 
 #[test]
+fn the_token_example_shows_what_happens() {
+    let secret = [("IDP_SECRET", "a-shared-secret-of-32-bytes-or-more")];
+    example("jwt_crud", &[8088, 9008, 9917], &secret, "127.0.0.1:9917", 4);
+}
+
+#[test]
 fn patterns_fit_from_end_to_end() {
     assert!(fits("a", "a") && !fits("a", "ab") && !fits("a", ""));
     assert!(fits("a...c", "abc") && !fits("a...c", "abd") && fits("...", ""));

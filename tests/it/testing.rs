@@ -35,6 +35,7 @@ fn test(folder: &Path, arguments: &[&str]) -> Said {
         .args(arguments)
         .env("PARTNER_KEY", "0123456789abcdef0123456789abcdef")
         .env("ACME_SIGNING", "0123456789abcdef0123456789abcdef")
+        .env("IDP_SECRET", "0123456789abcdef0123456789abcdef")
         .stdin(Stdio::null())
         .output()
         .unwrap();
