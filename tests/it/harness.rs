@@ -3,6 +3,7 @@
 //! Ports are chosen by the system and read from the log. Nothing waits for a time: every wait is for a log
 //! line, a record or an answer, and fails after [`PATIENCE`].
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -80,8 +81,14 @@ pub fn gatewright(folder: &Path, arguments: &[&str]) -> Said {
     Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
+/// A program to be tested in the place of the one that was built beside the tests: how `bench/proof` measures a
+/// release build.
+pub fn other_program() -> Option<OsString> {
+    std::env::var_os("GATEWRIGHT_BINARY")
+}
+
 pub fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatewright"));
+    let mut command = Command::new(other_program().unwrap_or(env!("CARGO_BIN_EXE_gatewright").into()));
     command.current_dir(folder);
     command
 }

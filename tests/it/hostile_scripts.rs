@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Gateway, get, hello};
+use crate::harness::{Gateway, get, hello, other_program};
 
 /// In a release build an innocent request waits at most 20 ms (docs/scripts.md); without optimisation, on a machine
 /// that runs the rest of the suite as well, this much is borne.
-const BEARABLE: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 20 });
+fn bearable() -> Duration {
+    let is_release = !cfg!(debug_assertions) || other_program().is_some();
+    Duration::from_millis(if is_release { 20 } else { 1000 })
+}
 
 const HOSTILE: [&str; 30] = [
     "loop { }",
@@ -80,5 +83,5 @@ fn hostile_scripts_hold_up_nobody_else() {
     done.store(true, Ordering::Relaxed);
     let longest = innocent.join().unwrap();
     println!("the longest that an innocent request took: {longest:?}");
-    assert!(longest < BEARABLE, "{longest:?}");
+    assert!(longest < bearable(), "{longest:?}");
 }
