@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatewright::jose::{Algorithm, SigningKey};
 use serde_json::{Map, json};
@@ -115,6 +116,19 @@ fn send(gateway: &Gateway, token: &str) -> Answer {
 fn until_fetched(gateway: &Gateway, provider: SocketAddr, wanted: impl Fn(&serde_json::Value) -> bool) {
     let url = format!("http://{provider}/jwks");
     gateway.admin_until("/readyz", |answer| wanted(&answer.json()["keys"][url.as_str()]));
+}
+
+/// Keys serve before they are on disk; this waits until they are there too.
+fn until_kept(gateway: &Gateway) {
+    let begun = Instant::now();
+    let is_kept = |folder: &Path| {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.map(|file| file.file_name()).any(|name| !name.to_string_lossy().ends_with(".new"))
+    };
+    while !is_kept(&gateway.folder.0.join("state/keys")) {
+        assert!(begun.elapsed() < PATIENCE, "the keys are not kept");
+        std::thread::sleep(Duration::from_millis(5)); // another process writes: nothing wakes us
+    }
 }
 
 #[test]
@@ -249,6 +263,7 @@ fn keys_serve_on_through_an_outage_and_over_a_restart() {
     let provider = Provider::start(keys(&[&good]));
     let gateway = gateway(provider.address);
     assert_eq!(send(&gateway, &token(&good)).body, "ann");
+    until_kept(&gateway);
     provider.now(Behaviour::Status(503));
     let folder: Folder = gateway.kill();
     let again = Gateway::serve(folder);
