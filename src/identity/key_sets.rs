@@ -260,19 +260,16 @@ impl RemoteKeys {
         });
         let mut inner = self.inner();
         inner.fetching = false;
-        let said = match read {
+        let taken = match read {
             Ok((keys, fetched)) => {
                 let fresh_s = fetched.max_age_s.unwrap_or(FRESH_S);
                 let fresh_s = fresh_s.clamp(*FRESH_BOUNDS_S.start(), *FRESH_BOUNDS_S.end());
                 inner.due_ms = now_ms.saturating_add(fresh_s * 1000 * RENEW_PERCENT / 100);
                 (inner.failures, inner.last_error, inner.from_disk) = (0, None, false);
                 inner.fetched_at_s = Some(now_unix_s);
-                let mut ignored = keys.ignored().to_vec();
+                let ignored = keys.ignored().to_vec();
                 self.current.store(Some(Arc::new(keys)));
-                if let Err(why) = self.keep(&fetched.text, now_unix_s) {
-                    ignored.push(format!("the keys cannot be kept for the next start: {why}"));
-                }
-                Ok(ignored)
+                Ok((ignored, fetched.text))
             }
             Err(why) => {
                 inner.failures = inner.failures.saturating_add(1);
@@ -287,7 +284,13 @@ impl RemoteKeys {
         };
         drop(inner);
         self.ended.send_modify(|ended| *ended += 1);
-        said
+        // Requests that wait for the keys, or ask how they stand, do not wait for the disk.
+        taken.map(|(mut ignored, text)| {
+            if let Err(why) = self.keep(&text, now_unix_s) {
+                ignored.push(format!("the keys cannot be kept for the next start: {why}"));
+            }
+            ignored
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
