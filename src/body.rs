@@ -276,6 +276,37 @@ impl HttpBody for Inbound {
 }
 
 impl Body {
+    /// The next frame, for whoever sends the body on.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match self {
+            Body::Empty => Poll::Ready(None),
+            Body::Gone | Body::Lent(_) => Poll::Ready(Some(Err(BodyFault::Gone))),
+            Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
+        }
+    }
+
+    /// Whether all of it was read, as far as that is known without reading.
+    pub(crate) fn is_at_end(&self) -> bool {
+        match self {
+            Body::Empty => true,
+            Body::Buffered(bytes) => bytes.is_empty(),
+            Body::Stream(inbound) => inbound.is_end_stream(),
+            Body::Gone | Body::Lent(_) => false,
+        }
+    }
+
+    /// Bytes that are still to come.
+    pub(crate) fn left(&self) -> SizeHint {
+        match self {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(inbound) => inbound.size_hint(),
+            Body::Gone | Body::Lent(_) => SizeHint::default(),
+        }
+    }
+
     /// Bytes in memory, if it is held or empty.
     pub fn held(&self) -> Option<&Bytes> {
         static NOTHING: Bytes = Bytes::new();

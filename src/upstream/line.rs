@@ -316,13 +316,7 @@ impl<L: Carries> HttpBody for RequestBody<L> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = self.get_mut();
-        let frame = match &mut this.body {
-            Body::Empty => Poll::Ready(None),
-            Body::Gone | Body::Lent(_) => Poll::Ready(Some(Err(BodyFault::Gone))),
-            Body::Buffered(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Body::Buffered(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Stream(inbound) => Pin::new(&mut **inbound).poll_frame(cx),
-        };
+        let frame = this.body.poll_next(cx);
         this.line.body_moved(frame.is_pending());
         match &frame {
             Poll::Ready(None) => this.line.body_sent(),
@@ -338,20 +332,10 @@ impl<L: Carries> HttpBody for RequestBody<L> {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Body::Empty => true,
-            Body::Buffered(bytes) => bytes.is_empty(),
-            Body::Stream(inbound) => inbound.is_end_stream(),
-            Body::Gone | Body::Lent(_) => false,
-        }
+        self.body.is_at_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Body::Empty => SizeHint::with_exact(0),
-            Body::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Stream(inbound) => inbound.size_hint(),
-            Body::Gone | Body::Lent(_) => SizeHint::default(),
-        }
+        self.body.left()
     }
 }
