@@ -1,22 +1,12 @@
 //! HTTP/2 of a running gateway: real clients on both kinds of listeners, and gRPC passed through to an upstream.
 
-use std::process::Command;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Folder, Gateway, PATIENCE};
+use crate::harness::{Folder, Gateway, PATIENCE, said};
 
 const TELL: &str = "service: tell\nmatch: { path: /tell }\npolicy:\n  - respond: { text: \"${request.http_version} ${request.host} ${request.cookies.b ?? ''}\" }\n";
-
-/// What a command has said; it has to end well.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
 
 #[test]
 fn curl_speaks_http_2_in_clear_and_over_tls() {

@@ -1,14 +1,9 @@
 //! TLS of a whole process: listeners, what policies see of it, and certificates that change while it serves.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
+use rcgen::KeyPair;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-
-use crate::harness::{Folder, Gateway, PATIENCE, gatewright};
+use crate::authority::Authority;
+use crate::harness::{Folder, Gateway, gatewright};
 
 const GATEWAY: &str = "\
 listeners:
@@ -24,48 +19,6 @@ policy:
   - respond:
       text: \"${request.scheme} ${request.tls.version ?? ''} ${request.tls.server_name ?? ''} ${request.tls.alpn ?? ''}\"
 ";
-
-/// An authority of the test's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes a new certificate and its key into a folder.
-    fn renew(&self, folder: &Folder, names: &[&str]) {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        folder.write("gw.pem", &certificate.pem());
-        folder.write("gw.key", &key.serialize_pem());
-    }
-
-    fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
-    }
-
-    /// One request on a connection of its own; the answer, and the certificate that was shown.
-    fn ask(&self, gateway: &Gateway, host: &str, path: &str) -> (String, Vec<u8>) {
-        let tcp = TcpStream::connect(gateway.main).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        let name = ServerName::try_from("a.test").unwrap();
-        let mut stream = StreamOwned::new(ClientConnection::new(self.client(), name).unwrap(), tcp);
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        (answer, stream.conn.peer_certificates().unwrap()[0].to_vec())
-    }
-}
 
 fn gateway(authority: &Authority) -> Gateway {
     let folder = Folder::with(&[("gateway.yaml", GATEWAY), ("policies/tell.yaml", TELL)]);
@@ -124,7 +77,7 @@ fn upstreams_are_spoken_to_over_tls_with_the_certificate_verified() {
             &format!("service: b\nmatch: {{ path: /b }}\npolicy: [{{ route: \"https://127.0.0.1:{port}/tell\" }}]\n"),
         ),
     ]);
-    folder.write("ca.pem", &authority.0.pem());
+    folder.write("ca.pem", &authority.pem());
     let gateway = Gateway::serve(folder);
     let answer = gateway.get("/a");
     assert_eq!((answer.status, answer.body.as_str()), (200, "https 1.3 a.test h2"), "what both speak");
