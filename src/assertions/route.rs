@@ -4,6 +4,7 @@
 //! passed verdict unless `success_when` says otherwise; redirects are never followed. Certificates of upstreams are
 //! always verified.
 
+mod examples;
 mod target;
 mod upgrade;
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::examples::EXAMPLES;
 use self::target::{TargetParams, Way, allowed_hosts, private};
 use self::upgrade::Upgrades;
 use crate::audit::record::Upstream as SentTo;
@@ -23,7 +25,7 @@ use crate::compile::credential::cut_withheld;
 use crate::compile::flow::Happened;
 use crate::compile::sending::{ForwardFields, RetryDoc, TimeoutsDoc};
 use crate::compile::text::Test;
-use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
+use crate::compile::{Assertion, Category, Compile, Compiled, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
 use crate::engine::program::{Condition, Routes, Verdict};
@@ -110,46 +112,7 @@ pub const KIND: Kind = Kind {
             doc: "A variable put a `.` or `..` segment or a control character into the path. By origin: 400, 502 or 500.",
         },
     ],
-    examples: &[
-        Example {
-            title: "To one upstream, with the path rebuilt",
-            yaml: r#"
-service: example
-match: { path: "/orders/{id}" }
-policy:
-  - route: { to: "http://127.0.0.1:9000/v2/orders/${path.id}", timeouts: { total: 5s } }
-tests:
-  - name: the id is encoded for its place
-    given: { upstream: [{ match: { path: /v2/orders/a%20b }, answer: { json: { ok: true } } }] }
-    request: { path: "/orders/a%20b?expand=lines" }
-    expect: { status: 200, json: { ok: true }, upstream: [{ method: GET, path: "/v2/orders/a%20b?expand=lines" }] }
-  - name: the upstream is down
-    given: { upstream: [{ answer: { fail: refused } }] }
-    request: { path: /orders/7 }
-    expect: { status: 502, fault: route.connect }
-"#,
-        },
-        Example {
-            title: "To a named upstream",
-            yaml: r#"
-upstream: orders
-targets: ["http://127.0.0.1:9000", "http://127.0.0.1:9001"]
----
-service: example
-match: { path: "/{*rest}" }
-policy:
-  - route: orders
-tests:
-  - name: path and query are kept, hop-by-hop fields are not
-    given: { upstream: [{ match: { upstream: orders }, answer: { status: 404, text: nothing } }] }
-    request: { path: "/a/b?x=1", headers: { te: trailers, x-a: b } }
-    expect:
-      status: 404
-      fault: none
-      upstream: [{ path: "/a/b?x=1", headers: { te: { absent: true }, x-a: b } }]
-"#,
-        },
-    ],
+    examples: EXAMPLES,
     ..Kind::of::<Route>(
         "route",
         "Sends the request to an upstream and takes its answer as the response.",

@@ -1,0 +1,44 @@
+//! Examples of `route` for the reference; each runs in the suite.
+
+use crate::compile::Example;
+
+pub(super) const EXAMPLES: &[Example] = &[
+    Example {
+        title: "To one upstream, with the path rebuilt",
+        yaml: r#"
+service: example
+match: { path: "/orders/{id}" }
+policy:
+  - route: { to: "http://127.0.0.1:9000/v2/orders/${path.id}", timeouts: { total: 5s } }
+tests:
+  - name: the id is encoded for its place
+    given: { upstream: [{ match: { path: /v2/orders/a%20b }, answer: { json: { ok: true } } }] }
+    request: { path: "/orders/a%20b?expand=lines" }
+    expect: { status: 200, json: { ok: true }, upstream: [{ method: GET, path: "/v2/orders/a%20b?expand=lines" }] }
+  - name: the upstream is down
+    given: { upstream: [{ answer: { fail: refused } }] }
+    request: { path: /orders/7 }
+    expect: { status: 502, fault: route.connect }
+"#,
+    },
+    Example {
+        title: "To a named upstream",
+        yaml: r#"
+upstream: orders
+targets: ["http://127.0.0.1:9000", "http://127.0.0.1:9001"]
+---
+service: example
+match: { path: "/{*rest}" }
+policy:
+  - route: orders
+tests:
+  - name: path and query are kept, hop-by-hop fields are not
+    given: { upstream: [{ match: { upstream: orders }, answer: { status: 404, text: nothing } }] }
+    request: { path: "/a/b?x=1", headers: { te: trailers, x-a: b } }
+    expect:
+      status: 404
+      fault: none
+      upstream: [{ path: "/a/b?x=1", headers: { te: { absent: true }, x-a: b } }]
+"#,
+    },
+];
