@@ -41,4 +41,22 @@ tests:
       upstream: [{ path: "/a/b?x=1", headers: { te: { absent: true }, x-a: b } }]
 "#,
     },
+    Example {
+        title: "A WebSocket, which the upstream may decline",
+        yaml: r#"
+service: example
+match: { path: /chat, methods: [GET] }
+policy:
+  - route: { to: http://127.0.0.1:9000, upgrade: websocket }
+tests:
+  given: { upstream: [{ answer: { status: 400, text: no version 13 } }] }
+  cases:
+    - name: who asks for it is passed on
+      request: { path: /chat, headers: { connection: Upgrade, upgrade: websocket } }
+      expect: { status: 400, fault: none, text: no version 13, upstream: [{ method: GET, path: /chat }] }
+    - name: another protocol is refused, and the upstream not asked
+      request: { path: /chat, headers: { connection: Upgrade, upgrade: tls/1.0 } }
+      expect: { status: 426, fault: route.upgrade_refused, headers: { upgrade: websocket }, upstream: none }
+"#,
+    },
 ];
