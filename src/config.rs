@@ -26,7 +26,7 @@ use crate::limits::Limits;
 use crate::policy::build::Environment;
 use crate::policy::files::Folder;
 use crate::policy::resources::Values;
-use crate::server::ListenerConfig;
+use crate::server::{Address, ListenerConfig};
 use crate::source::{Diagnostic, Diagnostics, Sources, parse, read_remains};
 
 use document::GatewayDoc;
@@ -77,8 +77,13 @@ pub struct Listener {
 impl Listener {
     /// Whether a credential would cross a network in clear text, and nobody has said that it may.
     fn is_clear(&self) -> bool {
-        let is_near = self.server.address.ip().is_loopback() || self.server.behind_tls_proxy;
-        !is_near && self.server.tls.is_none() && !self.allow_plaintext_credentials
+        let is_near = match &self.server.address {
+            Address::Tcp(address) => address.ip().is_loopback(),
+            Address::Unix { .. } => true,
+            // Where it stands is known to whoever passes it, and not before the start.
+            Address::Passed(_) => false,
+        };
+        !is_near && !self.server.behind_tls_proxy && self.server.tls.is_none() && !self.allow_plaintext_credentials
     }
 }
 
@@ -132,7 +137,7 @@ impl Default for Config {
             listeners: vec![Listener {
                 server: ListenerConfig {
                     name: "main".into(),
-                    address: MAIN,
+                    address: Address::Tcp(MAIN),
                     trusted_proxies: Arc::new([]),
                     announcing_proxies: Arc::new([]),
                     behind_tls_proxy: false,

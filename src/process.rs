@@ -5,6 +5,7 @@
 
 mod certificates;
 mod keys;
+mod passed;
 mod upstreams;
 
 use std::fmt;
@@ -29,7 +30,7 @@ use crate::gateway::Gateway;
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::Throttle;
 use crate::reload::{Asking, First, Reloader};
-use crate::server::{Running, Server, ServerConfig, StartError};
+use crate::server::{Passed, Running, Server, ServerConfig, StartError};
 
 /// Threads of the services runtime.
 const SERVICES_THREADS: usize = 2;
@@ -84,6 +85,7 @@ pub struct Process {
 impl Process {
     /// Binds, starts the workers and serves `first`, which was compiled with `metrics`.
     pub fn start(config: Config, metrics: Metrics, first: First) -> Result<Process, Failed> {
+        let passed = passed::sockets(); // before anything else could read the environment
         let admin_failed = |error| Failed::Admin(config.admin, error);
         let admin_socket = bind_admin(config.admin).map_err(admin_failed)?;
         let writer = Writer::start(config.audit.clone()).map_err(Failed::Records)?;
@@ -94,7 +96,7 @@ impl Process {
         let served = snapshot.clone();
         let shared = Arc::new(Shared::counting(config.limits.clone(), metrics, throttle, hashes, snapshot));
         let clock_origin = Instant::now();
-        let running = Arc::new(serve(&config, &shared, &writer, clock_origin)?);
+        let running = Arc::new(serve(&config, passed, &shared, &writer, clock_origin)?);
         let version = &served.version;
         let status = Arc::new(first.status(Clock::system().wall()));
         let (drain, admin_failed) = (config.drain, |error| Failed::Admin(config.admin, error));
@@ -184,9 +186,17 @@ fn services() -> io::Result<Runtime> {
     builder.worker_threads(SERVICES_THREADS).thread_name("services").enable_all().build()
 }
 
-fn serve(config: &Config, shared: &Arc<Shared>, writer: &Writer, clock_origin: Instant) -> Result<Running, Failed> {
+fn serve(
+    config: &Config,
+    passed: Vec<Passed>,
+    shared: &Arc<Shared>,
+    writer: &Writer,
+    clock_origin: Instant,
+) -> Result<Running, Failed> {
+    passed::tell_unused(&passed, config);
     let server = ServerConfig {
         listeners: config.listeners.iter().map(|listener| listener.server.clone()).collect(),
+        passed,
         workers: config.workers,
         limits: Arc::new(config.limits.clone()),
         clock_origin,

@@ -4,10 +4,12 @@
 //! policies. HTTP/2 is agreed on in the TLS handshake, or begun by a client that knows of it; the upgrade from
 //! HTTP/1.1 to it is not done.
 //!
-//! One thread, one runtime and one set of listening sockets per worker; the kernel spreads connections
-//! over the sockets (`SO_REUSEPORT`). What hyper lets through is refused in two places: on the bytes by
+//! One thread, one runtime and one set of listening sockets per worker; the kernel spreads TCP connections
+//! over the sockets (`SO_REUSEPORT`). Unix sockets, and those that the process was started with, are shared. What hyper lets through is refused in two places: on the bytes by
 //! `gate.rs` and `frames.rs`, on the parsed head by [`check_head`].
 
+mod address;
+mod bare;
 mod client_ip;
 mod connection;
 mod exchange;
@@ -37,9 +39,10 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
+pub use address::{Address, Passed};
+pub use bare::Bound;
 pub use client_ip::client_ip;
 pub use head::{check_head, check_server_name, split_host};
 pub use refusal::{BUSY_RETRY_S, Refusal};
@@ -49,18 +52,15 @@ pub use worker::Seat;
 use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::tls::{Listening, Session};
+use address::{BoundAll, SocketFile, bind_all};
 use client_ip::is_trusted;
 use worker::{Plan, Stage};
-
-/// Connections that the kernel holds for a listening socket until they are accepted.
-const BACKLOG: i32 = 4096;
 
 /// Where connections come in.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     pub name: Arc<str>,
-    /// Port 0 takes any free one; [`Running::addresses`] tells which.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Proxies whose word about the client counts.
     pub trusted_proxies: Arc<[IpNet]>,
     /// Proxies that begin each connection with a PROXY header, which says for whom it is.
@@ -75,9 +75,9 @@ pub struct ListenerConfig {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub listener: Arc<str>,
-    /// The other end of the connection.
+    /// The other end of the connection: 127.0.0.1 with port 0 on a Unix socket.
     pub address: SocketAddr,
-    /// This end of the connection.
+    /// This end of the connection: the same.
     pub local: SocketAddr,
     /// The client, seen through trusted proxies; IPv4-mapped IPv6 as IPv4.
     pub client_ip: IpAddr,
@@ -119,9 +119,11 @@ pub trait Handler: 'static {
 }
 
 /// What a server is started with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ServerConfig {
     pub listeners: Vec<ListenerConfig>,
+    /// Sockets that the process was started with.
+    pub passed: Vec<Passed>,
     /// Threads that serve; at least one is started.
     pub workers: usize,
     pub limits: Arc<Limits>,
@@ -133,7 +135,9 @@ pub struct ServerConfig {
 #[derive(Debug)]
 pub enum StartError {
     /// A listener's address cannot be bound: taken, not of this machine, or not permitted.
-    Bind { listener: Arc<str>, address: SocketAddr, error: io::Error },
+    Bind { listener: Arc<str>, address: Address, error: io::Error },
+    /// A listener waits for a socket that the process was not started with.
+    NotPassed { listener: Arc<str>, name: Arc<str>, passed: Vec<Arc<str>> },
     /// No thread could be started.
     Thread(io::Error),
 }
@@ -147,6 +151,12 @@ impl fmt::Display for StartError {
                     "listener \"{listener}\" cannot listen on {address}: {error}; choose an address that is free"
                 )
             }
+            StartError::NotPassed { listener, name, passed } => write!(
+                out,
+                "listener \"{listener}\" expects a socket called \"{name}\" from systemd, and was passed {}; \
+                 start it by a .socket unit with `FileDescriptorName={name}`",
+                if passed.is_empty() { "none".to_owned() } else { format!("only \"{}\"", passed.join("\", \"")) }
+            ),
             StartError::Thread(error) => write!(out, "a worker thread cannot be started: {error}"),
         }
     }
@@ -156,6 +166,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Bind { error, .. } | StartError::Thread(error) => Some(error),
+            StartError::NotPassed { .. } => None,
         }
     }
 }
@@ -171,7 +182,7 @@ impl Server {
         make_handler: impl Fn(Seat) -> Rc<H> + Send + Sync + 'static,
     ) -> Result<Running, StartError> {
         let workers = config.workers.max(1);
-        let (sockets, addresses) = bind_all(&config.listeners, workers)?;
+        let BoundAll { sockets, addresses, files } = bind_all(&config.listeners, &config.passed, workers)?;
         let shared = Arc::new(Shared::new(&config.limits));
         let (stage, follow) = watch::channel(Stage::Serving);
         let (ended, ends) = mpsc::channel();
@@ -194,43 +205,13 @@ impl Server {
             });
             threads.push(thread.map_err(StartError::Thread)?);
         }
-        Ok(Running { addresses, shared, stage, workers: Mutex::new(Workers { threads, ends }) })
+        Ok(Running { addresses, shared, stage, workers: Mutex::new(Workers { threads, ends, files }) })
     }
-}
-
-/// The sockets of each worker, and the address of each listener.
-type Bound = (Vec<Vec<(ListenerConfig, std::net::TcpListener)>>, Vec<(Arc<str>, SocketAddr)>);
-
-fn bind_all(listeners: &[ListenerConfig], workers: usize) -> Result<Bound, StartError> {
-    let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let mut address = listener.address;
-        for of_worker in &mut sockets {
-            let failed = |error| StartError::Bind { listener: listener.name.clone(), address, error };
-            let socket = bind(address).map_err(failed)?;
-            // The first socket decides the port that the others share.
-            address = socket.local_addr().map_err(failed)?;
-            of_worker.push((listener.clone(), socket));
-        }
-        addresses.push((listener.name.clone(), address));
-    }
-    Ok((sockets, addresses))
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// A server at work. Dropping it cuts every connection.
 pub struct Running {
-    addresses: Vec<(Arc<str>, SocketAddr)>,
+    addresses: Vec<(Arc<str>, Address)>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     workers: Mutex<Workers>,
@@ -239,6 +220,7 @@ pub struct Running {
 struct Workers {
     threads: Vec<JoinHandle<()>>,
     ends: mpsc::Receiver<()>,
+    files: Vec<SocketFile>,
 }
 
 /// How a drain went.
@@ -250,8 +232,8 @@ pub struct DrainReport {
 }
 
 impl Running {
-    /// The bound address of each listener, in the order of the configuration.
-    pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
+    /// The bound address of each listener, in the order of the configuration; one for each socket passed to it.
+    pub fn addresses(&self) -> &[(Arc<str>, Address)] {
         &self.addresses
     }
 
@@ -276,6 +258,8 @@ impl Running {
     pub fn drain(&self, timeout: Duration) -> DrainReport {
         let begun = Instant::now();
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        // First nobody finds the way any more, then what has found it is taken.
+        workers.files.clear();
         self.stage.send_replace(Stage::Draining);
         for _ in &workers.threads {
             let left = timeout.saturating_sub(begun.elapsed());

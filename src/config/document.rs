@@ -6,7 +6,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::address::{admin_address, network, socket_address};
+use super::address::{admin_address, listening_address, network};
 use super::limits::LimitsDoc;
 use super::tls::TlsDoc;
 use super::{Config, LANGUAGE_VERSION, Listener, Log, LogFormat, WORKERS_MAX};
@@ -14,7 +14,7 @@ use crate::assertions::HouseRules;
 use crate::audit::sink::To;
 use crate::engine::value::Text;
 use crate::identity::throttle::Guessing;
-use crate::server::ListenerConfig;
+use crate::server::{Address, ListenerConfig};
 use crate::source::{
     Diagnostic, Diagnostics, DurationValue, Literal, Name, Node, OneOrMany, Size, Span, Spanned, units,
 };
@@ -91,8 +91,11 @@ pub(super) struct GatewayDoc {
 struct ListenerDoc {
     /// Name of the listener, for `listeners:` of services and for records.
     name: Name,
-    /// Address and port.
+    /// Address and port, `unix:PATH`, or `systemd:NAME` for sockets that systemd passes under that name.
     address: Literal,
+    /// Mode of a Unix socket's file, in octal digits.
+    #[serde(default)]
+    mode: Option<Literal>,
     /// Networks of proxies whose word about the client counts.
     #[serde(default)]
     trusted_proxies: Option<OneOrMany<Literal>>,
@@ -301,17 +304,17 @@ fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Ve
         let trusted: Vec<_> = trusted.filter_map(|text| network(text, diags)).collect();
         let announcing = doc.proxy_protocol.iter().flat_map(OneOrMany::iter);
         let announcing: Vec<_> = announcing.filter_map(|text| network(text, diags)).collect();
-        let Some(address) = socket_address(&doc.address, diags) else { continue };
+        let Some(address) = listening_address(&doc.address, doc.mode.as_ref(), base, diags) else { continue };
         for (other, name_span, address_span) in &listeners {
             if *other.server.name == *doc.name.name {
                 let message = format!("there is already a listener called `{}`", doc.name.name);
                 let twice = Diagnostic::error("config.duplicate_name", doc.name.span, message);
                 diags.push(twice.with_note(*name_span, "the first one stands here").with_help("rename one of them"));
             }
-            if other.server.address == address && address.port() != 0 {
+            if takes_the_place_of(&other.server.address, &address) {
                 let message = format!("another listener takes `{address}` already");
                 let twice = Diagnostic::error("config.duplicate_address", doc.address.span(), message);
-                let help = "give each listener a port of its own";
+                let help = "give each listener an address of its own";
                 diags.push(twice.with_note(*address_span, "the first one stands here").with_help(help));
             }
         }
@@ -331,6 +334,15 @@ fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Ve
         diags.push(Diagnostic::error("config.no_listener", None, "a gateway needs a listener").with_help(help));
     }
     listeners.into_iter().map(|(listener, ..)| listener).collect()
+}
+
+/// Whether one listener could not stand where the other does.
+fn takes_the_place_of(one: &Address, other: &Address) -> bool {
+    match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => one == other && one.port() != 0,
+        (Address::Unix { path: one, .. }, Address::Unix { path: other, .. }) => one == other,
+        (one, other) => one == other,
+    }
 }
 
 impl AdminDoc {

@@ -42,6 +42,9 @@ version: 1
 listeners:
   - { name: main, address: "0.0.0.0:80", trusted_proxies: [10.0.0.0/8, 192.0.2.1], behind_tls_proxy: true }
   - { name: inside, address: "[::1]:8081", allow_plaintext_credentials: true }
+  - { name: near, address: "unix:run/gw.sock", mode: 0660 }
+  - { name: own, address: "unix:/run/gw.sock" }
+  - { name: passed, address: systemd:main }
 admin: { address: "[::1]:9000" }
 policies: /etc/gatewright/policies
 assertions: own
@@ -59,7 +62,15 @@ log: { level: debug, format: json }
 limits: { head: 16KiB, body_buffered: 2MiB, request_time: 10s, headers: 50, body_rate: 0B, json_depth: 8 }
 "#,
     );
-    assert_eq!(config.listeners.len(), 2);
+    let addresses: Vec<_> = config.listeners[2..].iter().map(|listener| listener.server.address.clone()).collect();
+    let expected = [
+        Address::Unix { path: "conf/run/gw.sock".into(), mode: 0o660 },
+        Address::Unix { path: "/run/gw.sock".into(), mode: 0o600 },
+        Address::Passed("main".into()),
+    ];
+    assert_eq!(addresses, expected);
+    let clear: Vec<bool> = config.listeners.iter().map(Listener::is_clear).collect();
+    assert_eq!(clear, [false, false, false, false, true], "where a passed socket stands is not known");
     assert_eq!(config.listeners[0].server.trusted_proxies.len(), 2);
     assert!(config.listeners[0].server.behind_tls_proxy && config.listeners[1].allow_plaintext_credentials);
     assert_eq!(config.policies, Path::new("/etc/gatewright/policies"));
@@ -130,6 +141,19 @@ fn contradictions_are_refused() {
             "config.duplicate_address",
         ),
         ("listeners: [{ name: a, address: localhost:80 }]", "config.bad_address"),
+        (
+            "listeners: [{ name: a, address: unix:a }, { name: b, address: unix:a, mode: 660 }]",
+            "config.duplicate_address",
+        ),
+        ("listeners: [{ name: a, address: systemd:m }, { name: b, address: systemd:m }]", "config.duplicate_address"),
+        ("listeners: [{ name: a, address: 'unix:' }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: unix:@gateway }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: unix:run/ }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: 'systemd:' }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: 'systemd:a:b' }]", "config.bad_address"),
+        ("listeners: [{ name: a, address: unix:a, mode: rw }]", "config.bad_mode"),
+        ("listeners: [{ name: a, address: unix:a, mode: 1777 }]", "config.bad_mode"),
+        ("listeners: [{ name: a, address: 127.0.0.1:1, mode: 660 }]", "config.bad_mode"),
         ("listeners: [{ name: a, address: 127.0.0.1:1, trusted_proxies: proxy }]", "config.bad_network"),
         ("audit: { to: stdout, file: a }", "config.contradiction"),
         ("audit: { rotate: 1MiB }", "config.contradiction"),
@@ -185,4 +209,12 @@ fn a_listener_with_tls_reads_its_files_and_is_not_clear() {
     ] {
         assert!(codes(&listener(tls)).contains(&code), "{tls}: {:?}", codes(&listener(tls)));
     }
+}
+
+#[test]
+fn the_path_of_a_socket_fits_the_system() {
+    let listener = |path: &str| format!("listeners: [{{ name: a, address: \"unix:{path}\" }}]");
+    let longest = format!("/{}", "a".repeat(106));
+    assert!(matches!(&config(&listener(&longest)).listeners[0].server.address, Address::Unix { .. }));
+    assert_eq!(codes(&listener(&format!("{longest}a"))), ["config.bad_address"]);
 }

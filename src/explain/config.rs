@@ -30,8 +30,14 @@ pub(super) const PAGES: &[Page] = &[
     page(
         "config.bad_address",
         "A listener's address is none.",
-        "Write an IP address and a port. Names are not looked up.",
+        "Write an IP address and a port, `unix:` and the path of a socket, or `systemd:` and the name of a passed one. Names are not looked up.",
         "address: 127.0.0.1:8080",
+    ),
+    page(
+        "config.bad_mode",
+        "The mode of a Unix socket is none, or stands on a listener that has no file.",
+        "Write octal digits as for chmod. Without it only the gateway's own user may connect.",
+        "{ name: local, address: unix:/run/gatewright/main.sock, mode: \"660\" }",
     ),
     page(
         "config.admin_not_loopback",

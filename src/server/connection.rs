@@ -16,8 +16,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::bare::Bare;
 use super::client_ip::is_trusted;
 use super::exchange::Client;
 use super::gate::Gate;
@@ -162,7 +162,7 @@ pub(super) fn http(limits: &Limits) -> http1::Builder {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<H: Handler>(
-    tcp: TcpStream,
+    bare: Bare,
     listener: Rc<ListenerConfig>,
     mut peer: Peer,
     handler: Rc<H>,
@@ -171,7 +171,7 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let state = Rc::new(ConnState::new(Gate::new(&worker.limits)));
     let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
-    let mut bare = Noted::new(tcp, state.clone());
+    let mut bare = Noted::new(bare, state.clone());
     if is_trusted(peer.address.ip().to_canonical(), &listener.announcing_proxies) {
         match proxy::read(&mut bare, &mut watch, &worker).await {
             Ok(None) => {}
@@ -310,11 +310,11 @@ async fn say<S: AsyncWrite + Unpin>(socket: &mut S, refusal: &Refusal) {
 }
 
 /// Answers a connection that is not taken. Over TLS it is closed without a word: a handshake is work too.
-pub(super) async fn refuse(mut tcp: TcpStream, over_tls: bool, refusal: Refusal, worker: Rc<Worker>) {
+pub(super) async fn refuse(mut bare: Bare, over_tls: bool, refusal: Refusal, worker: Rc<Worker>) {
     if !over_tls {
-        say(&mut tcp, &refusal).await;
+        say(&mut bare, &refusal).await;
     }
-    linger(tcp, &worker.wheel.timer(), &worker).await;
+    linger(bare, &worker.wheel.timer(), &worker).await;
 }
 
 /// Says over TLS that nothing follows, as far as the socket takes it at once: without that a client cannot tell the

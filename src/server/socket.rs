@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::bare::Bare;
 use super::stream::ConnState;
 use crate::tls::Wire;
 
 /// A bare socket whose writes are noted.
 pub(super) struct Noted {
-    tcp: TcpStream,
+    bare: Bare,
     state: Rc<ConnState>,
 }
 
@@ -23,8 +23,8 @@ pub(super) struct Noted {
 pub(super) type Socket = Wire<Noted>;
 
 impl Noted {
-    pub(super) fn new(tcp: TcpStream, state: Rc<ConnState>) -> Noted {
-        Noted { tcp, state }
+    pub(super) fn new(bare: Bare, state: Rc<ConnState>) -> Noted {
+        Noted { bare, state }
     }
 
     fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
@@ -39,7 +39,7 @@ impl AsyncRead for Noted {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.tcp).poll_read(cx, buf);
+        let outcome = Pin::new(&mut this.bare).poll_read(cx, buf);
         if buf.filled().len() > before {
             this.state.heard.set(true);
         }
@@ -50,7 +50,7 @@ impl AsyncRead for Noted {
 impl AsyncWrite for Noted {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        let outcome = Pin::new(&mut this.bare).poll_write(cx, bytes);
         this.note_write(&outcome);
         outcome
     }
@@ -61,20 +61,20 @@ impl AsyncWrite for Noted {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.tcp).poll_write_vectored(cx, slices);
+        let outcome = Pin::new(&mut this.bare).poll_write_vectored(cx, slices);
         this.note_write(&outcome);
         outcome
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.bare.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.get_mut().bare).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().bare).poll_shutdown(cx)
     }
 }

@@ -171,15 +171,20 @@ pub(super) fn start_listening(
     let limits = Arc::new(limits);
     let mut listener = ListenerConfig {
         name: "main".into(),
-        address: "127.0.0.1:0".parse().unwrap(),
+        address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
         trusted_proxies: Arc::new([]),
         announcing_proxies: Arc::new([]),
         behind_tls_proxy: false,
         tls: None,
     };
     change(&mut listener);
-    let config =
-        ServerConfig { listeners: vec![listener], workers, limits: limits.clone(), clock_origin: Instant::now() };
+    let config = ServerConfig {
+        listeners: vec![listener],
+        passed: Vec::new(),
+        workers,
+        limits: limits.clone(),
+        clock_origin: Instant::now(),
+    };
     let shared = seen.clone();
     let running = Server::start(config, move |seat| {
         let number = shared.made.fetch_add(1, Ordering::Relaxed);
@@ -191,7 +196,10 @@ pub(super) fn start_listening(
 
 impl Bench {
     pub(super) fn address(&self) -> SocketAddr {
-        self.running.addresses()[0].1
+        match self.running.addresses()[0].1 {
+            Address::Tcp(address) => address,
+            ref other => panic!("{other} has no port"),
+        }
     }
 
     pub(super) fn connect(&self) -> Client {

@@ -14,10 +14,10 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use super::bare::{Bare, Bound, Listener};
 use super::client_ip::is_trusted;
 use super::connection::{self, http, refuse};
 use super::refusal::Refusal;
@@ -85,11 +85,11 @@ pub(super) struct Plan {
     pub(super) shared: Arc<Shared>,
     pub(super) clock_origin: Instant,
     pub(super) stage: watch::Receiver<Stage>,
-    pub(super) sockets: Vec<(ListenerConfig, std::net::TcpListener)>,
+    pub(super) sockets: Vec<(ListenerConfig, Bound)>,
 }
 
 /// The sockets of a worker; what it clones of them for one life is lost with that life.
-type Sockets = Rc<RefCell<Vec<(Rc<ListenerConfig>, std::net::TcpListener)>>>;
+type Sockets = Rc<RefCell<Vec<(Rc<ListenerConfig>, Bound)>>>;
 
 /// Runs a worker until it is drained or cut, however often it dies before.
 pub(super) fn run<H: Handler>(mut plan: Plan, make_handler: &dyn Fn(Seat) -> Rc<H>) {
@@ -139,7 +139,7 @@ fn live<H: Handler>(plan: &Plan, sockets: &Sockets, make_handler: &dyn Fn(Seat) 
         });
         let handler = make_handler(Seat { index: plan.index, wheel, clock: Clock::System(plan.clock_origin) });
         for (config, socket) in sockets.borrow().iter() {
-            let listener = TcpListener::from_std(socket.try_clone()?)?;
+            let listener = Listener::new(socket.try_clone()?)?;
             let accepting =
                 Accepting { config: config.clone(), handler: handler.clone(), worker: worker.clone(), sockets: sockets.clone() };
             own.spawn_local(accepting.run(listener));
@@ -209,7 +209,7 @@ struct Accepting<H> {
 }
 
 impl<H: Handler> Accepting<H> {
-    async fn run(self, listener: TcpListener) {
+    async fn run(self, listener: Listener) {
         let enrolled = self.worker.enrol();
         enrolled.listen().await;
         let pause = self.worker.wheel.timer();
@@ -220,9 +220,9 @@ impl<H: Handler> Accepting<H> {
                 Stage::Draining | Stage::Cut => Poll::Ready(None),
             });
             match accepted.await {
-                Some(Ok((tcp, _))) => {
+                Some(Ok(bare)) => {
                     failing = false;
-                    self.take(tcp);
+                    self.take(bare);
                 }
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 Some(Err(error)) => {
@@ -243,32 +243,22 @@ impl<H: Handler> Accepting<H> {
 
     /// Stops listening without losing what the kernel has already accepted for this socket. A connection
     /// that completes between the last accept and the close is reset by the kernel: nothing here can help it.
-    fn close(&self, listener: TcpListener) {
+    fn close(&self, listener: Listener) {
         self.sockets.borrow_mut().retain(|(config, _)| !Rc::ptr_eq(config, &self.config));
         // The runtime's own readiness may lag behind the queue; the socket itself knows.
-        let Ok(listener) = listener.into_std() else { return };
+        let Ok(listener) = listener.into_bound() else { return };
         loop {
             match listener.accept() {
-                Ok((tcp, _)) => {
-                    if tcp.set_nonblocking(true).is_ok()
-                        && let Ok(tcp) = TcpStream::from_std(tcp)
-                    {
-                        self.take(tcp);
-                    }
-                }
+                Ok(bare) => self.take(bare),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn take(&self, tcp: TcpStream) {
+    fn take(&self, bare: Bare) {
         // Both fail only when the client has left already.
-        let (Ok(address), Ok(local)) = (tcp.peer_addr(), tcp.local_addr()) else { return };
-        // Without it an answer in two writes waits for the client's delayed acknowledgement.
-        if tcp.set_nodelay(true).is_err() {
-            return;
-        }
+        let (Ok((address, local)), Ok(())) = (bare.ends(), bare.send_at_once()) else { return };
         let peer = Peer::new(&self.config, address, local);
         // A trusted proxy brings many clients over few addresses.
         let is_of_many =
@@ -282,7 +272,7 @@ impl<H: Handler> Accepting<H> {
                 tokio::task::spawn_local(async move {
                     let mut permit = permit;
                     enrolled.listen().await;
-                    connection::serve(tcp, config, peer, handler, worker, &mut permit).await;
+                    connection::serve(bare, config, peer, handler, worker, &mut permit).await;
                     drop((permit, enrolled));
                 });
             }
@@ -295,7 +285,7 @@ impl<H: Handler> Accepting<H> {
                     worker.refusing.set(refusing + 1);
                     tokio::task::spawn_local(async move {
                         enrolled.listen().await;
-                        refuse(tcp, over_tls, refusal, worker.clone()).await;
+                        refuse(bare, over_tls, refusal, worker.clone()).await;
                         worker.refusing.set(worker.refusing.get() - 1);
                     });
                 }

@@ -113,7 +113,14 @@ impl Gateway {
 
     /// Starts a gateway in a folder and waits until it serves.
     pub fn serve(folder: Folder) -> Gateway {
-        let mut child = command(&folder.0).arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = command(&folder.0);
+        command.arg("run");
+        Gateway::serve_by(folder, command)
+    }
+
+    /// Starts a gateway by a command of the test's own and waits until it serves.
+    pub fn serve_by(folder: Folder, mut command: Command) -> Gateway {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = json_lines(child.stderr.take().unwrap());
         let records = json_lines(child.stdout.take().unwrap());
         let (mut main, mut admin, mut begun) = (None, None, Vec::new());
@@ -129,6 +136,12 @@ impl Gateway {
             begun.push(line);
         }
         Gateway { folder, main: main.unwrap(), admin: admin.unwrap(), begun, child, log, records }
+    }
+
+    /// Where a listener stands, by what the log said of it.
+    pub fn address_of(&self, listener: &str) -> &str {
+        let line = self.begun.iter().find(|line| line["message"] == "listening" && line["listener"] == listener);
+        line.unwrap_or_else(|| panic!("no listener {listener}: {:?}", self.begun))["address"].as_str().unwrap()
     }
 
     /// The next log line that begins with these words.

@@ -18,6 +18,7 @@ mod leftovers;
 mod listeners;
 mod misbehaving;
 mod mistakes;
+mod passed_sockets;
 mod process;
 mod readme;
 mod reload_storm;

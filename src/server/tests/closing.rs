@@ -112,7 +112,7 @@ fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listener = ListenerConfig {
         name: "main".into(),
-        address: taken.local_addr().unwrap(),
+        address: Address::Tcp(taken.local_addr().unwrap()),
         trusted_proxies: [].into(),
         announcing_proxies: Arc::new([]),
         behind_tls_proxy: false,
@@ -120,6 +120,7 @@ fn an_address_that_is_taken_is_named() {
     };
     let config = ServerConfig {
         listeners: vec![listener],
+        passed: Vec::new(),
         workers: 1,
         limits: Arc::new(Limits::default()),
         clock_origin: Instant::now(),
