@@ -1,10 +1,10 @@
-//! An authority of a test's own: certificates for gateways, and a client that trusts it.
+//! An authority of a test's own: certificates for gateways and their clients, and a client that trusts it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -15,6 +15,8 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::default();
+        // openssl takes a certificate for one that has signed itself where both names are the same.
+        params.distinguished_name.push(DnType::CommonName, "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -27,6 +29,13 @@ impl Authority {
     /// Writes a new certificate and its key into a folder.
     pub fn renew(&self, folder: &Folder, names: &[&str]) {
         self.write(folder, "gw", CertificateParams::new(owned(names)).unwrap());
+    }
+
+    /// Writes a client's certificate and its key into a folder, as `client.pem` and `client.key`.
+    pub fn admit(&self, folder: &Folder, names: &[&str]) {
+        let mut params = CertificateParams::new(owned(names)).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.write(folder, "client", params);
     }
 
     fn write(&self, folder: &Folder, name: &str, params: CertificateParams) {

@@ -154,6 +154,11 @@ impl Gateway {
         next(&self.records, |record| record["path"] == path, path)
     }
 
+    /// The next record of a refusal.
+    pub fn refusal(&self, code: &str) -> Json {
+        next(&self.records, |record| record["fault"] == code, code)
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         get(self.main, path)
     }

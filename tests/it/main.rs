@@ -15,6 +15,7 @@ mod jwks;
 mod kept;
 mod language_server;
 mod leftovers;
+mod listener_kinds;
 mod listeners;
 mod misbehaving;
 mod mistakes;
