@@ -3,6 +3,7 @@
 //! Every ```` ```console ```` block is run in a copy of the repository's files: `$ ` begins a command, `> ` continues it,
 //! other lines are what it prints, and `...` stands for anything. Fixed ports are replaced by free ones.
 
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -59,6 +60,23 @@ impl Playground {
             assert!(begun.elapsed() < PATIENCE, "the gateway did not come up");
             std::thread::sleep(Duration::from_millis(10)); // another process binds: nothing wakes us
         }
+    }
+
+    /// Runs a command to its end, before a gateway needs what it makes.
+    fn prepare(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new(program);
+        assert!(command.args(arguments).current_dir(&self.folder).status().unwrap().success());
+    }
+
+    /// Starts a system behind the gateway and waits until it says that it listens.
+    fn start_behind(&mut self, program: &str, script: &str, address: &str) {
+        let mut command = Command::new(program);
+        command.arg(script).arg(self.moved(address)).current_dir(&self.folder).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.running.push(child);
+        assert!(line.starts_with("listening on "), "{script} did not come up");
     }
 
     /// Runs every console block of a README.
@@ -184,6 +202,25 @@ fn the_saml_example_shows_what_happens() {
 fn the_token_example_shows_what_happens() {
     let secret = [("IDP_SECRET", "a-shared-secret-of-32-bytes-or-more")];
     example("jwt_crud", &[8088, 9008, 9917], &secret, "127.0.0.1:9917", 4);
+}
+
+#[test]
+fn the_front_with_mutual_tls_shows_what_happens() {
+    let mut playground = Playground::new("tls_front", &["examples/tls_front"], &[8090, 9011, 9919]);
+    playground.prepare("sh", &["examples/tls_front/certificates.sh"]);
+    playground.start(&["run", "--config", "examples/tls_front/gateway.yaml"], &[], "127.0.0.1:9919");
+    assert!(playground.follow("examples/tls_front/README.md") >= 3);
+}
+
+#[test]
+fn the_grpc_and_websocket_example_shows_what_happens() {
+    let folder = "examples/grpc_and_websocket";
+    let mut playground = Playground::new("grpc_and_websocket", &[folder], &[8089, 9009, 9010, 9918]);
+    for (script, address) in [("orders_server.py", "127.0.0.1:9009"), ("chat_server.py", "127.0.0.1:9010")] {
+        playground.start_behind("/usr/bin/python3", &format!("{folder}/peers/{script}"), address);
+    }
+    playground.start(&["run", "--config", &format!("{folder}/gateway.yaml")], &[], "127.0.0.1:9918");
+    assert!(playground.follow(&format!("{folder}/README.md")) >= 7);
 }
 
 #[test]
