@@ -22,6 +22,7 @@ mod mistakes;
 mod passed_sockets;
 mod process;
 mod readme;
+mod real_programs;
 mod reload_storm;
 mod steps;
 mod testing;
