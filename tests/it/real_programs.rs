@@ -49,24 +49,35 @@ impl Drop for Peer {
     }
 }
 
-/// The example's gateway before these peers. Its port is known before it starts, because the policy names its pages.
-fn gateway(orders: &str, chat: &str) -> Gateway {
+/// The example's gateway before these peers, over TLS with a certificate of `authority`. Its port is known before it
+/// starts, because the policy names its pages.
+fn gateway(orders: &str, chat: &str, authority: Option<&Authority>) -> Gateway {
     let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let over_tls = format!("\"{own}\", tls: {{ certificate: gw.pem, key: gw.key }} }}");
     let moved = |name: &str| {
         let text = std::fs::read_to_string(example(name)).unwrap();
         let text = text.replace("127.0.0.1:8089", &own).replace("127.0.0.1:9918", "127.0.0.1:0");
         text.replace("127.0.0.1:9009", orders).replace("127.0.0.1:9010", chat)
     };
     let names = ["gateway.yaml", "policies/orders.yaml", "policies/chat.yaml"];
-    let texts = names.map(moved);
+    let mut texts = names.map(moved);
+    if authority.is_some() {
+        texts[0] = texts[0].replace(&format!("\"{own}\" }}"), &over_tls);
+        assert!(texts[0].contains(&over_tls), "the listener is written otherwise: {}", texts[0]);
+    }
     let files: Vec<_> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
-    Gateway::start(&files)
+    let folder = Folder::with(&files);
+    if let Some(authority) = authority {
+        authority.renew(&folder, &["127.0.0.1"]);
+        folder.write("ca.pem", &authority.pem());
+    }
+    Gateway::serve(folder)
 }
 
 #[test]
 fn grpc_calls_of_every_kind_end_as_their_server_has_said() {
     let server = Peer::start("orders_server.py");
-    let gateway = gateway(&server.address, "127.0.0.1:1");
+    let gateway = gateway(&server.address, "127.0.0.1:1", None);
     let (client, address) = (example("peers/orders_client.py"), gateway.main.to_string());
     let call = |arguments: &[&str]| {
         let output = Command::new(PYTHON).arg(&client).arg(&address).args(arguments).output().unwrap();
@@ -89,18 +100,44 @@ fn grpc_calls_of_every_kind_end_as_their_server_has_said() {
 }
 
 #[test]
+fn grpc_comes_in_over_tls_too() {
+    let (server, authority) = (Peer::start("orders_server.py"), Authority::new());
+    let gateway = gateway(&server.address, "127.0.0.1:1", Some(&authority));
+    let mut client = Command::new(PYTHON);
+    client.arg(example("peers/orders_client.py")).arg(gateway.main.to_string()).args(["talk", "a", "b"]);
+    let output = client.env("ORDERS_CA", gateway.folder.path("ca.pem")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "heard a\nheard b\nOK\n");
+}
+
+/// What chromium makes of the page of a gateway, once its chat is over.
+fn browse(gateway: &Gateway, scheme: &str, more: &[&str]) -> String {
+    let profile = format!("--user-data-dir={}", gateway.folder.path("profile").display());
+    let page = format!("{scheme}://{}/", gateway.main);
+    // As root, which a build machine is, chromium has no sandbox.
+    let browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", &profile, "--dump-dom"];
+    said("timeout", &[&[BROWSER_S][..], &browser, more, &[&page]].concat())
+}
+
+#[test]
 fn a_page_in_chromium_talks_over_a_websocket() {
     let chat = Peer::start("chat_server.py");
-    let gateway = gateway("127.0.0.1:1", &chat.address);
-    let profile = format!("--user-data-dir={}", gateway.folder.path("profile").display());
-    let page = format!("http://{}/", gateway.main);
-    // As root, which a build machine is, chromium has no sandbox.
-    let browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", &profile, "--dump-dom", &page];
-    let dom = said("timeout", &[&[BROWSER_S][..], &browser].concat());
+    let gateway = gateway("127.0.0.1:1", &chat.address, None);
+    let dom = browse(&gateway, "http", &[]);
     assert!(dom.contains("<p id=\"said\">you said hello</p>"), "{dom}");
-    assert!(dom.contains("<title>closed 1000</title>"), "the close came through too: {dom}");
+    assert!(dom.contains("<title>closed 1000, page by http/1.1</title>"), "the close came through too: {dom}");
     let record = gateway.record("/chat");
     assert_eq!((record["status"].as_u64(), record["outcome"].as_str()), (Some(101), Some("sent")), "{record}");
+}
+
+#[test]
+fn a_page_that_came_by_http_2_opens_its_websocket_over_http_1() {
+    let (chat, authority) = (Peer::start("chat_server.py"), Authority::new());
+    let gateway = gateway("127.0.0.1:1", &chat.address, Some(&authority));
+    // Whether it trusts our authority is not what is asked here.
+    let dom = browse(&gateway, "https", &["--ignore-certificate-errors"]);
+    assert!(dom.contains("<p id=\"said\">you said hello</p>"), "{dom}");
+    assert!(dom.contains("<title>closed 1000, page by h2</title>"), "{dom}");
+    assert_eq!(gateway.record("/chat")["status"], 101);
 }
 
 const OVER_TLS: &str = "\
