@@ -5,113 +5,15 @@ wrk script. Nothing here knows how any gateway is configured; that is in contest
 """
 import hashlib
 import hmac
-import http.client
-import http.server
 import json
-import socket
-import threading
 from base64 import b64encode
 
-ANSWER = bytes(97 + i % 26 for i in range(1024))   # what both upstreams answer: 1 KiB
+from asking import expect
+
 HMAC_KEY = "bench-hmac-key-0123456789abcdef0"
 CLIENTS = [(f"c{i:04d}", hashlib.sha256(b"bench client %d" % i).hexdigest()[:32]) for i in range(1000)]
 ORDER = json.dumps({"order": 7, "text": "x" * 1000}).encode()
 X_DATE = "Sun, 06 Nov 2033 08:49:37 GMT"
-
-
-class CheckFailed(Exception):
-    """A contestant does not do what the scenario asks, so its cost would mean nothing."""
-
-
-def expect(holds, text):
-    if not holds:
-        raise CheckFailed(text)
-
-
-# ---- the upstream of the checks: remembers what reached it -----------------------------------------
-class RecordingUpstream:
-    """A small HTTP/1.1 server in this process. Far too slow to measure with, exact enough to check with."""
-
-    def __init__(self):
-        self.seen = seen = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self):
-                body = read_chunked(self.rfile) if "chunked" in self.headers.get("transfer-encoding", "") \
-                    else self.rfile.read(int(self.headers.get("content-length", 0)))
-                seen.append((self.command, self.path, self.headers, body))
-                self.send_response(200)
-                self.send_header("content-type", "text/plain")
-                self.send_header("content-length", str(len(ANSWER)))
-                self.end_headers()
-                self.wfile.write(ANSWER)
-
-            do_GET = do_POST = answer
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def read_chunked(stream):
-    body = b""
-    while size := int(stream.readline().split(b";")[0], 16):
-        body += stream.read(size)
-        stream.readline()
-    while stream.readline().strip():
-        pass
-    return body
-
-
-# ---- asking a gateway ------------------------------------------------------------------------------
-class Client:
-    """Asks one gateway, one connection for each request; `seen` is what reached the upstream behind it."""
-
-    def __init__(self, port, seen=None):
-        self.port, self.seen = port, seen
-
-    def ask(self, method, path, headers=None, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request(method, path, body, {"Host": "bench.local", **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def status_of_raw(self, request):
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            connection.sendall(request)
-            head = connection.recv(4096)
-        return int(head.split()[1]) if head.startswith(b"HTTP/1.") else 0
-
-    def good(self, method, path, headers=None, body=None):
-        """Must be answered with the upstream's 1 KiB. Returns what the upstream got."""
-        before = len(self.seen)
-        status, answer = self.ask(method, path, headers, body)
-        expect(status == 200 and answer == ANSWER, f"{method} {path}: expected 200 and 1 KiB, got {status} {answer[:200]!r}")
-        expect(len(self.seen) == before + 1, f"{method} {path}: reached the upstream {len(self.seen) - before} times")
-        got = self.seen[-1]
-        expect(got[:2] == (method, path), f"sent {method} {path}, the upstream got {got[:2]}")
-        expect(got[3] == (body or b""), f"{method} {path}: the upstream got another body of {len(got[3])} bytes")
-        return got[2]
-
-    def refused(self, statuses, method, path, headers=None, body=None):
-        """Must be answered with one of `statuses` and must not reach the upstream."""
-        before = len(self.seen)
-        status, _ = self.ask(method, path, headers, body)
-        expect(status in statuses, f"{method} {path} with {list(headers or {})}: expected {statuses}, got {status}")
-        expect(len(self.seen) == before, f"{method} {path}: refused with {status}, but it reached the upstream")
 
 
 def check_proxy(client):
