@@ -13,14 +13,14 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 # A contestant is everything in the session that was started for it.
 def processes(session):
-    """(pid, utime + stime in seconds) of each live process of a session."""
+    """(pid, user and system time in seconds, that of its ended children with it) of each live process of a session."""
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 with open(f"/proc/{entry}/stat") as stat:
                     fields = stat.read().rpartition(")")[2].split()
                 if int(fields[3]) == session:
-                    yield int(entry), (int(fields[11]) + int(fields[12])) / TICK
+                    yield int(entry), sum(map(int, fields[11:15])) / TICK
 
 
 def cpu_seconds(session):

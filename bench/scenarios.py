@@ -1,89 +1,96 @@
-"""What is asked of every contestant: the requests under load and the checks before it.
+"""What is asked of every contestant: a check, a load, and the work that both are about.
 
-A scenario is one function that takes the asking side of a check and raises CheckFailed, and one
-wrk script. Nothing here knows how any gateway is configured; that is in contestants/.
+Nothing here knows how any gateway is configured; that is in contestants/.
 """
-import hashlib
-import hmac
-import json
-from base64 import b64encode
+import dataclasses
+import functools
+import random
+import typing
 
-from asking import expect
+import checks
+from data import (ASSERTION, CLIENTS, ORDER, PACKED_ASSERTION, USERS, X_DATE, basic, claims, hs256, order, read, rs256)
+from loads import Handshakes, Idle, Paced, Reloads, Wrk
+from upstreams import ANSWER, BODIES
 
-HMAC_KEY = "bench-hmac-key-0123456789abcdef0"
-CLIENTS = [(f"c{i:04d}", hashlib.sha256(b"bench client %d" % i).hexdigest()[:32]) for i in range(1000)]
-ORDER = json.dumps({"order": 7, "text": "x" * 1000}).encode()
-X_DATE = "Sun, 06 Nov 2033 08:49:37 GMT"
-
-
-def check_proxy(client):
-    client.good("GET", "/item/7")
-    client.good("GET", "/item/8?a=b")
-    client.good("POST", "/item", {}, ORDER)
-    before = len(client.seen)
-    status = client.status_of_raw(b"GET / HTTP/1.1\r\nHost: bench.local\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab")
-    expect(status == 400 and len(client.seen) == before, f"two different Content-Length: expected 400, got {status}")
+ITEM = "/item/7"
 
 
-def check_key_limit(client):
-    for name, key in (CLIENTS[0], CLIENTS[7], CLIENTS[999]):
-        for forged in ({}, {"x-consumer": "forged"}):
-            got = client.good("GET", "/item/7", {"x-api-key": key, **forged}).get_all("x-consumer")
-            expect(got == [name], f"x-consumer at the upstream: expected [{name!r}], got {got}")
-    client.refused((401,), "GET", "/item/7")
-    client.refused((401,), "GET", "/item/7", {"x-api-key": "0" * 32})
-    client.refused((401,), "GET", "/item/7", {"x-api-key": ""})
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    check: typing.Callable
+    load: typing.Any
+    good: tuple                 # a request: method, path, fields, body
+    answer: bytes = ANSWER      # to `good`
+    work: str = ""              # what contestants know it by, where that is another name
+    tls: bool = False
+    services: int = 0
+    recorded: str = ""          # what of its path an access log names under load, where that is not all
+    prime: typing.Callable = list   # requests that have to be answered rightly before the load, once
 
 
-def signature(method, path, date, body):
-    text = "\n".join((method, path, date, hashlib.sha256(body).hexdigest()))
-    return "HMAC bench:" + b64encode(hmac.new(HMAC_KEY.encode(), text.encode(), "sha256").digest()).decode()
+def bearer(value):
+    return {"authorization": f"Bearer {value}"}
 
 
-def check_security_hash(client):
-    for path, date, body in (("/orders", X_DATE, ORDER), ("/orders/8", X_DATE, ORDER), ("/orders", "later", ORDER[::-1]), ("/orders", X_DATE, b"")):
-        got = client.good("POST", path, {"x-date": date}, body).get_all("authorization")
-        expect(got == [signature("POST", path, date, body)], f"authorization of {path}: wrong signature {got}")
-    client.refused((400, 401, 403), "POST", "/orders", {}, ORDER)
+def paths_of(count):
+    """A thousand paths, drawn from all services."""
+    return [f"/s{random.Random(count + turn).randrange(count)}{ITEM}" for turn in range(1000)]
 
 
-# ---- load ------------------------------------------------------------------------------------------
-# wrk's own totals and percentiles, in microseconds, as one line that run can find.
-DONE = """
-function done(summary, latency)
-  local e = summary.errors
-  print(string.format('RESULT {"requests":%d,"us":%d,"p50_us":%d,"p99_us":%d,"errors":%d}', summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.timeout + e.status))
-end
-"""
+def services(count):
+    return Scenario(checks.check_services(count), Wrk("GET", "VALUE", values=functools.partial(paths_of, count)), ("GET", "/s7" + ITEM, {}, None),
+                    work="services", services=count, recorded=ITEM)
 
 
-def one_request(method, path, headers, body=None):
-    lines = [f"wrk.method = {json.dumps(method)}", f"wrk.path = {json.dumps(path)}"]
-    lines += [f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in {"Host": "bench.local", **headers}.items()]
-    if body is not None:
-        lines.append(f"wrk.body = {json.dumps(body.decode())}")
-    return "\n".join(lines) + DONE
+def down(path, connections):
+    return Scenario(checks.check_bodies, Wrk("GET", path, connections=connections), ("GET", path, {}, None), answer=BODIES[path], work="bodies")
 
 
-def every_key():
-    """The clients in turn. Requests are made before the load starts, as plain text."""
-    keys = ", ".join(json.dumps(key) for _, key in CLIENTS)
-    return f"local keys, requests, turn = {{ {keys} }}, {{}}, 0" + """
-for i, key in ipairs(keys) do
-  requests[i] = "GET /item/7 HTTP/1.1\\r\\nHost: bench.local\\r\\nx-api-key: " .. key .. "\\r\\n\\r\\n"
-end
-function request()
-  turn = turn % #requests + 1
-  return requests[turn]
-end
-""" + DONE
+def up(size, connections):
+    body = b"y" * size
+    return Scenario(checks.check_bodies, Wrk("POST", "/up", {}, body, connections=connections), ("POST", "/up", {}, body), work="bodies")
 
 
-# name -> (check, wrk script, a good request as method, path, headers, body)
-SCENARIOS = {
-    "proxy": (check_proxy, one_request("GET", "/item/7", {}), ("GET", "/item/7", {}, None)),
-    "key_limit": (check_key_limit, every_key(), ("GET", "/item/7", {"x-api-key": CLIENTS[7][1]}, None)),
-    "security_hash": (check_security_hash, one_request("POST", "/orders", {"x-date": X_DATE}, ORDER),
-                      ("POST", "/orders", {"x-date": X_DATE}, ORDER)),
-}
+HS256 = bearer(hs256(claims()))
+SAML = {"content-type": "text/xml"}
+JSON = {"content-type": "application/json"}
+
+
+def all_scenarios():
+    get = ("GET", ITEM, {}, None)
+    rs256_tokens = lambda: read("rs256.tokens").split()
+    one = bearer(rs256(claims()))
+    key, ours = {"x-api-key": CLIENTS[7][1]}, {"authorization": basic(*USERS[7])}
+    return {
+        "proxy": Scenario(checks.check_proxy, Wrk("GET", ITEM), get),
+        "proxy_paced": Scenario(checks.check_proxy, Paced(ITEM), get, work="proxy"),
+        "key_limit": Scenario(checks.check_key_limit, Wrk("GET", ITEM, {"x-api-key": "VALUE"}, values=lambda: [key for _, key in CLIENTS]),
+                              ("GET", ITEM, key, None)),
+        "jwt_hs256": Scenario(checks.check_jwt_hs256, Wrk("GET", ITEM, HS256), ("GET", ITEM, HS256, None)),
+        "jwt_hs256_paced": Scenario(checks.check_jwt_hs256, Paced(ITEM, HS256), ("GET", ITEM, HS256, None), work="jwt_hs256"),
+        "jwt_rs256_one": Scenario(checks.check_jwt_rs256, Wrk("GET", ITEM, one), ("GET", ITEM, one, None), work="jwt_rs256"),
+        "jwt_rs256_many": Scenario(checks.check_jwt_rs256, Wrk("GET", ITEM, bearer("VALUE"), values=rs256_tokens), ("GET", ITEM, one, None),
+                                   work="jwt_rs256"),
+        "broker": Scenario(checks.check_broker, Wrk("GET", ITEM, {"authorization": "VALUE"}, values=lambda: [basic(*user) for user in USERS]),
+                           ("GET", ITEM, ours, None), prime=lambda: [("GET", ITEM, {"authorization": basic(*user)}, None) for user in USERS]),
+        "security_hash": Scenario(checks.check_security_hash, Wrk("POST", "/orders", {"x-date": X_DATE}, ORDER),
+                                  ("POST", "/orders", {"x-date": X_DATE}, ORDER)),
+        "compress_saml": Scenario(checks.check_compress_saml, Wrk("POST", "/orders/7", SAML, ASSERTION), ("POST", "/orders/7", SAML, ASSERTION)),
+        "decompress_saml": Scenario(checks.check_decompress_saml, Wrk("GET", "/orders/7", {"authorization": PACKED_ASSERTION}),
+                                    ("GET", "/orders/7", {"authorization": PACKED_ASSERTION}, None)),
+        "script": Scenario(checks.check_script, Wrk("POST", "/api/acme/orders", {**HS256, **JSON}, order()),
+                           ("POST", "/api/acme/orders", {**HS256, **JSON}, order())),
+        "tls": Scenario(checks.check_tls, Wrk("GET", ITEM, tls=True), get, tls=True),
+        "handshakes": Scenario(checks.check_tls, Handshakes(ITEM), get, work="tls", tls=True),
+        "down_100k": down("/down/100k", 32),
+        "down_10m": down("/down/10240k", 8),
+        "up_100k": up(100 << 10, 32),
+        "up_10m": up(10 << 20, 8),
+        "services_10": services(10),
+        "services_10000": services(10000),
+        "reloads": Scenario(checks.check_reloads, Reloads(ITEM), get),
+        "idle": Scenario(checks.check_proxy, Idle(ITEM), get, work="proxy"),
+    }
+
+
+SCENARIOS = all_scenarios()
