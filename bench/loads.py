@@ -1,7 +1,7 @@
 """Load on a gateway: one class for each manner.
 
 Each has `warm_up(ctx)`, and `run(ctx, seconds)`, which gives back `requests`, `us` (how long it took), `p50_us`, `p99_us`,
-`errors`, and whatever else it has found out. `connections` is how many it opens, `ends_connections` says
+`errors`, and whatever else it has found out; `cpu_s` where only a part of it is to count. `connections` is how many it opens, `ends_connections` says
 that the gateway may open many more to its upstream meanwhile, `changes` that its configuration does not stay.
 """
 import json
@@ -14,7 +14,7 @@ import time
 
 from asking import Client
 from data import kept
-from machine import LOAD_CORE, pss_kib
+from machine import LOAD_CORE, cpu_seconds, pss_kib
 
 CLIENTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients.py")
 SPARE_SECONDS = 60          # past what was asked for; then a load that does not end has failed
@@ -168,14 +168,15 @@ class Idle(Wrk):
             try:
                 if holder.stdout.readline() != "READY\n":
                     raise RuntimeError(f"{IDLE} idle connections could not be opened")
-                idle, out = pss_kib(ctx.process.pid), {}
+                idle, cpu, out = pss_kib(ctx.process.pid), cpu_seconds(ctx.process.pid), {}
                 thread = threading.Thread(target=lambda: out.update(super(Idle, self).run(ctx, seconds)))
                 thread.start()
                 time.sleep(max(seconds * 0.7, 0.5))
                 active = pss_kib(ctx.process.pid)
                 thread.join()
+                cpu = cpu_seconds(ctx.process.pid) - cpu
             finally:
                 holder.stdin.close()
         if not out:
             raise RuntimeError("the load beside the idle connections failed")
-        return {**out, "idle_kib": (idle - before) / IDLE, "active_kib": (active - idle) / ACTIVE, "pss_peak_kib": active}
+        return {**out, "cpu_s": cpu, "idle_kib": (idle - before) / IDLE, "active_kib": (active - idle) / ACTIVE, "pss_peak_kib": active}

@@ -97,11 +97,19 @@ STEPS = {
 SERVICES_PER_FILE = 100
 
 
-def service(name, path, steps, ctx, after=""):
+def service(name, path, steps, after=""):
     return f"""service: {name}
 match: {{ path: "{path}" }}
 policy:{steps}
-  - route: "http://127.0.0.1:{ctx.upstream_port}"{after}
+  - route: up{after}
+"""
+
+
+def upstream(ctx):
+    """As many connections are kept as in the peers: 64 would be too few where 200 requests are under way."""
+    return f"""upstream: up
+targets: ["http://127.0.0.1:{ctx.upstream_port}"]
+pool: {{ max_idle: 512 }}
 """
 
 
@@ -114,7 +122,7 @@ def services(ctx):
     for first in range(0, ctx.services, SERVICES_PER_FILE):
         numbers = range(first, min(first + SERVICES_PER_FILE, ctx.services))
         ctx.write(f"policies/services_{first}.yaml", "---\n".join(
-            service(f"s{number}", f"/s{number}/{{*rest}}", f"\n  - set_headers: {{ x-service: s{number} }}", ctx) for number in numbers))
+            service(f"s{number}", f"/s{number}/{{*rest}}", f"\n  - set_headers: {{ x-service: s{number} }}") for number in numbers))
 
 
 def start(work, ctx):
@@ -132,15 +140,16 @@ audit: {{ file: access.jsonl }}
 limits: {{ connections_per_client: 4000, requests_per_connection: 1000000000 }}
 """)
     os.makedirs(os.path.join(ctx.dir, "assertions"), exist_ok=True)
+    ctx.write("policies/upstream.yaml", upstream(ctx))
     if work in RESOURCES:
         ctx.write("policies/resources.yaml", RESOURCES[work]())
     if work == "services":
         services(ctx)
     else:
-        ctx.write("policies/bench.yaml", service("bench", "/{*rest}", STEPS[work], ctx, version_step(0) if work == "reloads" else ""))
+        ctx.write("policies/bench.yaml", service("bench", "/{*rest}", STEPS[work], version_step(0) if work == "reloads" else ""))
     return {"cmd": [BINARY, "run", "--config", config], "env": ENVIRONMENT, "records": "access.jsonl"}
 
 
 def reload(number, ctx):
     """The file is written; the gateway notices."""
-    ctx.write("policies/bench.yaml", service("bench", "/{*rest}", "", ctx, version_step(number)))
+    ctx.write("policies/bench.yaml", service("bench", "/{*rest}", "", version_step(number)))
