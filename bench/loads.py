@@ -1,8 +1,9 @@
 """Load on a gateway: one class for each manner.
 
 Each has `warm_up(ctx)`, and `run(ctx, seconds)`, which gives back `requests`, `us` (how long it took), `p50_us`, `p99_us`,
-`errors`, and whatever else it has found out; `cpu_s` where only a part of it is to count. `connections` is how many it opens, `ends_connections` says
-that the gateway may open many more to its upstream meanwhile, `changes` that its configuration does not stay.
+`errors`, and whatever else it has found out; `cpu_s` where only a part of the gateway's time is to count. `connections` is
+how many it opens, `ends_connections` says that the gateway may open many more to its upstream meanwhile, `changes` that its
+configuration does not stay.
 """
 import json
 import os
