@@ -26,7 +26,12 @@ pub(super) type Outcome = Result<Dynamic, Box<EvalAltResult>>;
 pub const CALL_BYTES_MAX: usize = 256 * 1024;
 
 /// From this size on a text or bytes may take a while.
-const LARGE_BYTES: usize = 4096;
+pub(super) const LARGE_BYTES: usize = 4096;
+
+/// Lengths, edges and digests are quick however long a text is.
+pub(super) fn is_quick(function: &Function) -> bool {
+    function.tests || matches!(function.name, "sha256" | "base64" | "base64url" | "hex" | "trim")
+}
 
 /// What Rhai calls for every plan.
 pub(super) fn evaluate(
@@ -266,9 +271,7 @@ impl Work<'_, '_, '_, '_, '_, '_, '_> {
                 _ => 0,
             };
         }
-        // Lengths, edges and digests are quick however long a text is.
-        let quick = function.tests || matches!(function.name, "sha256" | "base64" | "base64url" | "hex" | "trim");
-        if !quick {
+        if !is_quick(function) {
             self.small_enough(bytes)?;
         }
         let [first, second, third] = &owned;

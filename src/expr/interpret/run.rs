@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::limits::SCRIPT_TIME_MAX;
 
 /// The clock is asked once in so many operations.
-const OPERATIONS_PER_CLOCK: u32 = 64;
+pub(super) const OPERATIONS_PER_CLOCK: u32 = 64;
 /// Most runs are shorter and never ask for the processor's time.
 const SHORT: Duration = Duration::from_micros(500);
 
@@ -48,14 +48,36 @@ pub(super) struct Lent {
     pub budget: Budget,
 }
 
-struct Run {
-    lent: Lent,
-    deadline: Instant,
-    begun: Instant,
-    /// Time of the processor that the thread had taken when the run was no longer a short one.
-    cpu_begun: Option<Duration>,
-    ticks: u32,
+/// The random bytes of a run: SHA-256 of its seed and a counter, so that a seeded test sees the same again.
+pub(super) struct Draws {
+    seed: [u8; 32],
     drawn: u64,
+}
+
+impl Draws {
+    pub fn of(seed: [u8; 32]) -> Draws {
+        Draws { seed, drawn: 0 }
+    }
+
+    /// Draws as many as there is room for.
+    pub fn fill(&mut self, into: &mut [u8]) {
+        for chunk in into.chunks_mut(32) {
+            let block = Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_le_bytes()).finalize();
+            self.drawn += 1;
+            for (byte, random) in chunk.iter_mut().zip(block) {
+                *byte = random;
+            }
+        }
+    }
+}
+
+struct Run {
+    inputs: Vec<Result<Dynamic, Box<Fault>>>,
+    now: Timestamp,
+    operations: u64,
+    draws: Option<Draws>,
+    watch: Watch,
+    ticks: u32,
     stop: Option<(Stop, Position)>,
 }
 
@@ -66,11 +88,26 @@ thread_local! {
 /// Takes the run away when it ends, however it ends.
 struct Ends;
 
-impl Run {
+/// How long a run has taken.
+pub(super) struct Watch {
+    time: Duration,
+    deadline: Instant,
+    begun: Instant,
+    /// Time of the processor that the thread had taken when the run was no longer a short one.
+    cpu_begun: Option<Duration>,
+}
+
+impl Watch {
+    /// Begins now; a run may take so long.
+    pub fn new(time: Duration) -> Watch {
+        let begun = Instant::now();
+        Watch { time, deadline: begun + time.min(SCRIPT_TIME_MAX), begun, cpu_begun: None }
+    }
+
     /// Whether its time is over. What counts is time of the processor: a thread that had to wait for one, on a busy
     /// machine, has taken nothing from anyone. The processor's clock is a system call, so it is asked only where the
     /// wall clock says that it matters.
-    fn is_late(&mut self) -> bool {
+    pub fn is_late(&mut self) -> bool {
         let now = Instant::now();
         if now.duration_since(self.begun) < SHORT {
             return false;
@@ -79,7 +116,7 @@ impl Run {
         if now <= self.deadline {
             return false;
         }
-        let left = self.lent.budget.time.saturating_sub(cpu_time().saturating_sub(begun));
+        let left = self.time.saturating_sub(cpu_time().saturating_sub(begun));
         self.deadline = now + left;
         left.is_zero()
     }
@@ -100,9 +137,9 @@ impl Drop for Ends {
 
 /// Runs `work` with what it is lent.
 pub(super) fn with<T>(lent: Lent, work: impl FnOnce() -> Result<T, Box<EvalAltResult>>) -> Result<T, (Stop, Position)> {
-    let begun = Instant::now();
-    let deadline = begun + lent.budget.time.min(SCRIPT_TIME_MAX);
-    RUN.with(|run| run.replace(Some(Run { lent, deadline, begun, cpu_begun: None, ticks: 0, drawn: 0, stop: None })));
+    let Lent { inputs, now, seed, budget } = lent;
+    let (operations, watch, draws) = (budget.operations, Watch::new(budget.time), seed.map(Draws::of));
+    RUN.with(|run| run.replace(Some(Run { inputs, now, operations, draws, watch, ticks: 0, stop: None })));
     let _ends = Ends;
     work().map_err(|error| {
         let stop = RUN.with(|run| run.borrow_mut().as_mut().and_then(|run| run.stop.take()));
@@ -137,9 +174,9 @@ pub(super) fn progress(operations: u64) -> Option<Dynamic> {
         if run.stop.is_some() {
             return Some(Dynamic::UNIT);
         }
-        let why = if operations > run.lent.budget.operations {
+        let why = if operations > run.operations {
             "too many operations"
-        } else if run.ticks.is_multiple_of(OPERATIONS_PER_CLOCK) && run.is_late() {
+        } else if run.ticks.is_multiple_of(OPERATIONS_PER_CLOCK) && run.watch.is_late() {
             "too much time"
         } else {
             return None;
@@ -152,31 +189,26 @@ pub(super) fn progress(operations: u64) -> Option<Dynamic> {
 
 /// The same for work that Rhai does not count, inside of one function.
 pub(super) fn still_in_time(at: Position) -> Result<(), Box<EvalAltResult>> {
-    let late = running(Run::is_late).unwrap_or(false);
+    let late = running(|run| run.watch.is_late()).unwrap_or(false);
     if late { Err(stop(Stop::Limit("too much time"), at)) } else { Ok(()) }
 }
 
 /// A variable of the policy.
 pub(super) fn input(index: usize, at: Position) -> Result<Dynamic, Box<EvalAltResult>> {
-    let lent = running(|run| run.lent.inputs.get(index).cloned()).flatten();
+    let lent = running(|run| run.inputs.get(index).cloned()).flatten();
     lent.unwrap_or(Ok(Dynamic::UNIT)).map_err(|fault| stop(Stop::Fault(fault), at))
 }
 
 /// The time of day when the run began.
 pub(super) fn now() -> Timestamp {
-    running(|run| run.lent.now).unwrap_or(Timestamp::UNIX_EPOCH)
+    running(|run| run.now).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Random bytes: SHA-256 of the run's seed and a counter, so that a seeded test sees the same again.
+/// Random bytes.
 pub(super) fn random(into: &mut [u8]) {
     running(|run| {
-        let seed = run.lent.seed.unwrap_or_default();
-        for chunk in into.chunks_mut(32) {
-            let block = Sha256::new().chain_update(seed).chain_update(run.drawn.to_le_bytes()).finalize();
-            run.drawn += 1;
-            for (byte, random) in chunk.iter_mut().zip(block) {
-                *byte = random;
-            }
+        if let Some(draws) = &mut run.draws {
+            draws.fill(into);
         }
     });
 }
