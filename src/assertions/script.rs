@@ -25,7 +25,7 @@ use crate::engine::program::{Flow, Plain, Verdict, Waits};
 use crate::engine::read::{Budget, Reader};
 use crate::engine::value::{Val, Value, with_article};
 use crate::expr::fault_by;
-use crate::expr::interpret::{Ended, Ending, Interpreted, Loaded};
+use crate::expr::interpret::{Ended, Ending, Interpreted};
 use crate::fault::Fault;
 use crate::identity::hash_pool::HashPool;
 use crate::limits::{SCRIPT_TIME, SCRIPT_TIME_MAX};
@@ -178,17 +178,15 @@ struct ScriptStep {
 
 impl Plain for ScriptStep {
     fn check(&self, x: &mut Exchange) -> Verdict {
-        let loaded = self.load(x);
-        let ended = self.script.run(loaded, !self.slots.is_empty());
+        let ended = self.script.run_on(x, self.budget(x));
         self.conclude(x, ended)
     }
 }
 
 impl ScriptStep {
-    fn load(&self, x: &Exchange) -> Loaded {
+    fn budget(&self, x: &Exchange) -> Budget {
         let budget = x.budget();
-        let time = self.time.unwrap_or(budget.time);
-        self.script.load(x, Budget { time, ..budget })
+        Budget { time: self.time.unwrap_or(budget.time), ..budget }
     }
 
     fn conclude(&self, x: &mut Exchange, ended: Ended) -> Verdict {
@@ -221,7 +219,7 @@ impl ScriptStep {
         }
     }
 
-    fn accept(&self, x: &mut Exchange, value: &Value, found: Vec<(String, Value)>) -> Verdict {
+    fn accept(&self, x: &mut Exchange, value: &Value, found: Vec<Option<Value>>) -> Verdict {
         match value.view() {
             Val::Absent | Val::Bool(true) => {}
             Val::Bool(false) => {
@@ -263,10 +261,8 @@ impl Waits for LongScript {
             let fault = Fault::broken(StatusCode::SERVICE_UNAVAILABLE, BUSY, "too many long scripts wait for a thread");
             Flow::Now(Verdict::Fault(fault.with_retry_after(BUSY_RETRY_S)))
         };
-        let (step, loaded) = (self.0.clone(), self.0.load(x));
-        let Some(Ok(receiver)) =
-            pool().map(|pool| pool.try_submit(move || step.script.run(loaded, !step.slots.is_empty())))
-        else {
+        let (step, loaded) = (self.0.clone(), self.0.script.load(x, self.0.budget(x)));
+        let Some(Ok(receiver)) = pool().map(|pool| pool.try_submit(move || step.script.run(loaded))) else {
             return busy();
         };
         Flow::Later(Box::pin(async move {

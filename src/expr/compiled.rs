@@ -5,6 +5,7 @@ use std::fmt;
 use crate::engine::read::{Read, Reader};
 use crate::engine::value::{Facts, Type, Val, Value, with_article};
 use crate::expr::check::{Check, may_be_absent};
+use crate::expr::interpret::Interpreted;
 use crate::expr::narrow::{Present, proves};
 use crate::expr::node::Node;
 use crate::expr::parse::parse;
@@ -36,7 +37,10 @@ pub fn compile(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Erro
 
 /// Compiles an expression for the interpreter, even where it could be native: tests compare the two.
 pub fn compile_interpreted(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
-    let text = interpret::expression(source, scope)?;
+    interpret::expression(source, scope).and_then(of_interpreted)
+}
+
+pub(super) fn of_interpreted(text: Interpreted) -> Result<Compiled, Vec<Error>> {
     let node = Node::Interpreted(Box::new(text));
     let mut reads = Vec::new();
     node.reads(&mut reads);

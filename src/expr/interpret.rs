@@ -5,6 +5,8 @@
 //! Rust code as natively. So an interpreted text means what a native one means, and the two are tested against each
 //! other.
 //!
+//! Most texts go straight through, and those need no Rhai while a request runs (`straight.rs`).
+//!
 //! A run is pure: it reads values that it is lent, makes a result, and can reach nothing else.
 
 mod calls;
@@ -17,6 +19,7 @@ mod nodes;
 mod plan;
 mod run;
 mod source;
+mod straight;
 mod value;
 
 use std::fmt;
@@ -30,11 +33,12 @@ pub use self::lower::Assigned;
 use self::lower::{Form, Known, Lower, OUT, nothing_read};
 pub use self::nodes::CALL_BYTES_MAX;
 use self::plan::{Input, Method, PUSH};
-use self::run::{Lent, Stop};
+use self::run::{Draws, Lent, Stop};
 use self::source::Source;
+use self::straight::Straight;
 use self::value::{Own, of_json, of_val, step};
 use crate::engine::read::{Budget, Read, Reader};
-use crate::engine::value::{Facts, Origin, Val, Value};
+use crate::engine::value::{Facts, Origin, Text, Val, Value};
 use crate::expr::{Error, Scope, fault_by};
 use crate::fault::Fault;
 
@@ -49,6 +53,10 @@ pub(super) fn is_method(name: &str) -> bool {
 /// A compiled text.
 pub struct Interpreted {
     ast: AST,
+    /// The same without Rhai, where that can be.
+    straight: Option<Straight>,
+    /// Names of the results that it may set.
+    sets: Box<[Text]>,
     inputs: Box<[Input]>,
     random: bool,
     /// Codes of its denials and failures, and where they stand.
@@ -62,8 +70,8 @@ pub struct Interpreted {
 /// How a script ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// It ran to its end, with this value and these results.
-    Value(Value, Vec<(String, Value)>),
+    /// It ran to its end, with this value and what it has set of each declared result.
+    Value(Value, Vec<Option<Value>>),
     Denied {
         code: String,
         status: u16,
@@ -147,7 +155,12 @@ fn compile(text: &str, scope: &mut dyn Scope, form: Form<'_>) -> Result<Interpre
     }
     let facts = Facts { ty: known.facts.ty, absent: known.facts.absent, ..lower.read };
     let Lower { inputs, random, codes, results, .. } = lower;
-    Ok(Interpreted { ast: lowered, inputs: inputs.into(), random, codes, results, facts })
+    let sets: Box<[Text]> = match form {
+        Form::Script(sets) => sets.iter().map(|name| Text::from(*name)).collect(),
+        Form::Expression => Box::default(),
+    };
+    let straight = Straight::of(&lowered, &inputs, &sets, source.text.len());
+    Ok(Interpreted { ast: lowered, straight, sets, inputs: inputs.into(), random, codes, results, facts })
 }
 
 /// An expression is one value: statements stand in a block of their own.
@@ -256,17 +269,42 @@ impl Interpreted {
     /// Takes everything that a run reads out of an exchange. What cannot be read is a fault only once it is used.
     pub fn load<R: Reader + ?Sized>(&self, on: &R, budget: Budget) -> Loaded {
         let inputs = self.inputs.iter().map(|input| load(input, on)).collect();
-        let seed = self.random.then(|| {
+        Loaded(Lent { inputs, now: on.now(), seed: self.seed(on), budget })
+    }
+
+    fn seed<R: Reader + ?Sized>(&self, on: &R) -> Option<[u8; 32]> {
+        self.random.then(|| {
             let mut seed = [0; 32];
             on.random(&mut seed);
             seed
-        });
-        Loaded(Lent { inputs, now: on.now(), seed, budget })
+        })
+    }
+
+    /// Whether it runs without Rhai.
+    pub fn is_straight(&self) -> bool {
+        self.straight.is_some()
+    }
+
+    /// The same text, run by Rhai whatever it is: tests compare the two.
+    #[must_use]
+    pub fn interpreted(self) -> Interpreted {
+        Interpreted { straight: None, ..self }
+    }
+
+    /// Runs it over an exchange.
+    pub fn run_on<R: Reader + ?Sized>(&self, on: &R, budget: Budget) -> Ended {
+        match &self.straight {
+            // One that could use up its operations is counted exactly.
+            Some(straight) if straight.operations <= budget.operations => {
+                straight.run(on, budget, self.seed(on).map(Draws::of))
+            }
+            _ => self.run(self.load(on, budget)),
+        }
     }
 
     /// The value of an expression.
     pub(super) fn eval<R: Reader + ?Sized>(&self, on: &R) -> Result<Val<'static>, Box<Fault>> {
-        let ended = self.run(self.load(on, on.budget()), false);
+        let ended = self.run_on(on, on.budget());
         match ended.ending {
             Ending::Value(value, _) => Ok(value.into_val()),
             Ending::Fault(fault) => Err(fault),
@@ -277,24 +315,17 @@ impl Interpreted {
         }
     }
 
-    /// Runs it; `results` says whether it may set some.
-    pub fn run(&self, loaded: Loaded, results: bool) -> Ended {
+    /// Runs it in Rhai.
+    pub fn run(&self, loaded: Loaded) -> Ended {
         let mut locals = Locals::new();
-        if results {
+        let sets = !self.sets.is_empty();
+        if sets {
             locals.push(OUT, rhai::Map::new());
         }
         let value = run::with(loaded.0, || engine::engine().eval_ast_with_scope::<Dynamic>(&mut locals, &self.ast));
         match value {
-            Ok(value) => self.value(value, if results { locals.remove::<Dynamic>(OUT) } else { None }),
-            Err((stop, at)) => {
-                let ending = match stop {
-                    Stop::Fault(fault) => Ending::Fault(fault),
-                    Stop::Limit(why) => Ending::Limit(why),
-                    Stop::Denied { code, status, text } => Ending::Denied { code, status, text },
-                    Stop::Failed { code, detail } => Ending::Failed { code, detail },
-                };
-                Ended { ending, at: at.line().map(|line| (line, at.position().unwrap_or(1))) }
-            }
+            Ok(value) => self.value(value, if sets { locals.remove::<Dynamic>(OUT) } else { None }),
+            Err(stopped) => stopped_at(stopped),
         }
     }
 
@@ -304,15 +335,30 @@ impl Interpreted {
             Ended { ending: Ending::Fault(fault), at: None }
         };
         let Some(value) = Own::of(value).into_value() else { return no_value("the result") };
-        let mut results = Vec::new();
-        if let Some(Own::Map(map)) = out.map(Own::of) {
-            for (name, value) in map {
-                let Some(value) = Own::of(value).into_value() else { return no_value(&format!("out.{name}")) };
-                results.push((name.to_string(), value));
-            }
+        let mut results = Vec::with_capacity(self.sets.len());
+        let mut out = match out.map(Own::of) {
+            Some(Own::Map(map)) => map,
+            _ => rhai::Map::new(),
+        };
+        for name in &self.sets {
+            results.push(match out.remove(&**name).map(|set| Own::of(set).into_value()) {
+                Some(Some(set)) => Some(set),
+                Some(None) => return no_value(&format!("out.{name}")),
+                None => None,
+            });
         }
         Ended { ending: Ending::Value(value, results), at: None }
     }
+}
+
+fn stopped_at((stop, at): (Stop, Position)) -> Ended {
+    let ending = match stop {
+        Stop::Fault(fault) => Ending::Fault(fault),
+        Stop::Limit(why) => Ending::Limit(why),
+        Stop::Denied { code, status, text } => Ending::Denied { code, status, text },
+        Stop::Failed { code, detail } => Ending::Failed { code, detail },
+    };
+    Ended { ending, at: at.line().map(|line| (line, at.position().unwrap_or(1))) }
 }
 
 fn load<R: Reader + ?Sized>(input: &Input, on: &R) -> Result<Dynamic, Box<Fault>> {

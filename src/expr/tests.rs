@@ -4,6 +4,7 @@ mod errors;
 mod interpreted;
 mod oracle;
 mod robust;
+mod straight;
 mod templates;
 mod values;
 

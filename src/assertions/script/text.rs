@@ -242,23 +242,24 @@ pub(super) fn set(declared: &[Declared], script: Option<&Interpreted>, cx: &mut 
     declared.iter().map(declare).collect()
 }
 
-/// The values of the declared results; else whose fault it is that there is none, and why.
+/// The values of the declared results, of what was found of each; else whose fault it is that there is none, and why.
 pub(super) fn results(
     declared: &[Declared],
-    found: Vec<(String, Value)>,
+    found: Vec<Option<Value>>,
 ) -> Result<Vec<(Slot, Value)>, (Origin, String)> {
-    let mut found: std::collections::BTreeMap<String, Value> = found.into_iter().collect();
     let mut values = Vec::with_capacity(declared.len());
-    for one in declared {
-        let value = match found.remove(&one.name) {
+    for (one, found) in declared.iter().zip(found) {
+        let value = match found {
             None | Some(Value::Absent) if one.optional => Value::Absent,
             // No way through the script that was taken sets it: that is the script's own mistake.
             None => return Err((Origin::Policy, format!("out.{} is not set", one.name))),
             Some(Value::Absent) => return Err((one.origin, format!("out.{} is absent", one.name))),
             Some(value) => {
-                let got = with_article(value.view().type_word());
-                fitting(value, one.ty)
-                    .ok_or_else(|| (one.origin, format!("out.{} is {got}; `sets` declares {}", one.name, one.word)))?
+                let got = value.view().type_word();
+                fitting(value, one.ty).ok_or_else(|| {
+                    let got = with_article(got);
+                    (one.origin, format!("out.{} is {got}; `sets` declares {}", one.name, one.word))
+                })?
             }
         };
         values.push((one.slot, value));
