@@ -29,18 +29,19 @@ pub struct Compiled {
 pub fn compile(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
     match native(source, scope) {
         Err(errors) if errors.iter().any(|error| needs_interpreter(error, source)) => {
-            compile_interpreted(source, scope)
+            interpret::expression(source, scope).and_then(of_interpreted)
         }
         compiled => compiled,
     }
 }
 
-/// Compiles an expression for the interpreter, even where it could be native: tests compare the two.
-pub fn compile_interpreted(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
-    interpret::expression(source, scope).and_then(of_interpreted)
+/// Compiles an expression for Rhai, even where it could be native: tests compare the two.
+#[cfg(test)]
+pub(super) fn compile_interpreted(source: &str, scope: &mut dyn Scope) -> Result<Compiled, Vec<Error>> {
+    interpret::expression(source, scope).map(Interpreted::interpreted).and_then(of_interpreted)
 }
 
-pub(super) fn of_interpreted(text: Interpreted) -> Result<Compiled, Vec<Error>> {
+fn of_interpreted(text: Interpreted) -> Result<Compiled, Vec<Error>> {
     let node = Node::Interpreted(Box::new(text));
     let mut reads = Vec::new();
     node.reads(&mut reads);

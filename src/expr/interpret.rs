@@ -281,25 +281,23 @@ impl Interpreted {
     }
 
     /// Whether it runs without Rhai.
-    pub fn is_straight(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_straight(&self) -> bool {
         self.straight.is_some()
     }
 
     /// The same text, run by Rhai whatever it is: tests compare the two.
-    #[must_use]
-    pub fn interpreted(self) -> Interpreted {
+    #[cfg(test)]
+    pub(super) fn interpreted(self) -> Interpreted {
         Interpreted { straight: None, ..self }
     }
 
     /// Runs it over an exchange.
     pub fn run_on<R: Reader + ?Sized>(&self, on: &R, budget: Budget) -> Ended {
-        match &self.straight {
-            // One that could use up its operations is counted exactly.
-            Some(straight) if straight.operations <= budget.operations => {
-                straight.run(on, budget, self.seed(on).map(Draws::of))
-            }
-            _ => self.run(self.load(on, budget)),
-        }
+        // One that could use up its operations is counted exactly.
+        let straight = self.straight.as_ref().filter(|straight| straight.operations <= budget.operations);
+        let ended = straight.and_then(|straight| straight.run(on, &self.inputs, budget, self.seed(on).map(Draws::of)));
+        ended.unwrap_or_else(|| self.run(self.load(on, budget)))
     }
 
     /// The value of an expression.

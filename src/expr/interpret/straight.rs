@@ -10,6 +10,7 @@ mod got;
 mod split;
 mod translate;
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use self::got::Got;
 use self::split::Split;
 use crate::engine::read::{Budget, Read, Reader};
 use crate::engine::value::{Val, Value};
+use crate::expr::compare::view;
 use crate::expr::interpret::plan::{Input, Plan};
 use crate::expr::interpret::run::{Draws, Watch};
 use crate::expr::interpret::{Ended, Ending, stopped_at};
@@ -95,8 +97,15 @@ enum Node {
 }
 
 impl Straight {
-    /// Runs it; `draws` is there where it asks for chance.
-    pub fn run<R: Reader + ?Sized>(&self, on: &R, budget: Budget, draws: Option<Draws>) -> Ended {
+    /// Runs it over variables, the same that it was translated with; `draws` is there where it asks for chance. Nothing
+    /// where it turns out that Rhai is to run it.
+    pub fn run<R: Reader + ?Sized>(
+        &self,
+        on: &R,
+        inputs: &[Input],
+        budget: Budget,
+        draws: Option<Draws>,
+    ) -> Option<Ended> {
         let lens = Lens(on);
         let (few, many): ([OnceCell<Got<'_>>; CELLS_ON_STACK], Vec<OnceCell<Got<'_>>>);
         let cells = if self.cells <= CELLS_ON_STACK {
@@ -121,10 +130,38 @@ impl Straight {
         let value = match frame.statements(&self.body) {
             Ok(value) => value,
             Err(Halt::Returned) => frame.returned.get().cloned().unwrap_or(Got::ABSENT),
-            Err(Halt::Stopped(stopped)) => return stopped_at(*stopped),
+            Err(Halt::Stopped(stopped)) => return Some(stopped_at(*stopped)),
+            Err(Halt::Rhai) => return None,
         };
-        let results = (0..self.results).map(|local| frame.held(local).map(|got| got.lent().into_value())).collect();
-        Ended { ending: Ending::Value(value.into_value(), results), at: None }
+        let results = (0..self.results).map(|local| frame.held(local).map(|got| kept(got, on, inputs))).collect();
+        Some(Ended { ending: Ending::Value(value.into_value(), results), at: None })
+    }
+}
+
+/// A result, to be kept. A whole list, map or JSON value of the policy stays shared.
+fn kept<R: Reader + ?Sized>(got: &Got<'_>, on: &R, inputs: &[Input]) -> Value {
+    if let Got::Val(val @ (Val::List(Cow::Borrowed(_)) | Val::Map(Cow::Borrowed(_)) | Val::Json(Cow::Borrowed(_)))) =
+        got
+    {
+        let whole = inputs.iter().filter(|input| input.members.is_empty());
+        let mut shared = whole.filter_map(|input| on.shared(&input.read).ok().flatten());
+        if let Some(same) = shared.find(|value| is_same(val, value)) {
+            return same;
+        }
+    }
+    match got {
+        Got::Val(val) => view(val).into_value(),
+        made => made.clone().into_value(),
+    }
+}
+
+/// Whether a borrowed value is this one, and not only equal to it.
+fn is_same(val: &Val<'_>, value: &Value) -> bool {
+    match (val, value) {
+        (Val::List(Cow::Borrowed(one)), Value::List(other)) => std::ptr::eq(*one, &**other),
+        (Val::Map(Cow::Borrowed(one)), Value::Map(other)) => std::ptr::eq(*one, &**other),
+        (Val::Json(Cow::Borrowed(one)), Value::Json(other)) => std::ptr::eq(*one, &**other),
+        _ => false,
     }
 }
 

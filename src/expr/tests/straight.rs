@@ -310,6 +310,15 @@ fn what_repeats_or_changes_in_place_stays_with_rhai() {
 }
 
 #[test]
+fn lists_of_the_policy_are_shared_and_never_copied_into_lists_of_a_text() {
+    let many = "a, ".repeat(9000);
+    let on = Turned { world: World { json: json!(vec!["x".repeat(100); 1000]), ..world() }, note: String::new() };
+    let compiled = script(&format!("let a = request.json; let l = [{many}]; out.x = len(l);"), SETS, &mut world());
+    let end = ended(&compiled.unwrap(), &on, Budget::default().operations);
+    assert!(end.starts_with("Value(Absent, [Some(Int(9000)), None, None])"), "{end}");
+}
+
+#[test]
 fn texts_that_grow_end_where_rhai_ends_them() {
     let on = |length: usize| Turned { world: world(), note: "a".repeat(length) };
     for (source, length) in [

@@ -50,6 +50,8 @@ pub(super) struct Frame<'e> {
 pub(super) enum Halt {
     /// It has returned a value.
     Returned,
+    /// What it is about to do is for Rhai: nothing has left the run yet, so that it can begin anew there.
+    Rhai,
     Stopped(Box<(Stop, Position)>),
 }
 
@@ -180,11 +182,12 @@ impl<'e> Frame<'e> {
             }
             Action::Concat => self.concat(plan, inputs),
             Action::Array => {
-                let all: Outcome<Vec<Got<'e>>> = inputs.iter().map(|input| self.eval(input)).collect();
+                let all: Outcome<Vec<Got<'e>>> = inputs.iter().map(|input| self.element(input)).collect();
                 stored(plan, Got::Array(all?.into()))
             }
             Action::Map(keys) => {
-                let entry = |(key, input): (&'e crate::engine::value::Text, &'e Node)| Ok((&**key, self.eval(input)?));
+                let entry =
+                    |(key, input): (&'e crate::engine::value::Text, &'e Node)| Ok((&**key, self.element(input)?));
                 let all: Outcome<BTreeMap<&'e str, Got<'e>>> = keys.iter().zip(inputs).map(entry).collect();
                 stored(plan, Got::Map(all?.into()))
             }
@@ -260,6 +263,15 @@ impl<'e> Frame<'e> {
         match got.weighs_at_most(TEXT_MAX) {
             true => Ok(got),
             false => Err(limit("a list or map holds too much text", plan.at)),
+        }
+    }
+
+    /// What a list or map of the text's own holds. Lists and maps of the policy would be copied with it wherever it is
+    /// used, as often as they stand in it; Rhai shares them.
+    fn element(&self, node: &'e Node) -> Outcome<Got<'e>> {
+        match self.eval(node)? {
+            Got::Val(Val::List(_) | Val::Map(_) | Val::Json(_)) => Err(Halt::Rhai),
+            got => Ok(got),
         }
     }
 
