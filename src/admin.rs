@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use self::trace::Page;
+use crate::audit::metrics::family::Family;
 use crate::audit::sink::Sink;
 use crate::clock::Clock;
 use crate::engine::worker::Shared;
@@ -158,7 +159,8 @@ impl Admin {
         api::json(status, &detail)
     }
 
-    fn numbers(&self) -> Answer {
+    /// All numbers of the process, those that are looked up at this moment too.
+    pub fn families(&self) -> Vec<Family> {
         let metrics = &self.shared.metrics;
         let gauge = |name, help, value| metrics.set(name, "gauge", help, value);
         gauge("gatewright_connections", "Open client connections.", self.running.connections() as u64);
@@ -179,7 +181,13 @@ impl Admin {
         metrics.state("gatewright_build_info", "This program.", ("version", env!("CARGO_PKG_VERSION")));
         metrics.state("gatewright_snapshot_info", "What serves.", ("version", &self.shared.current().version));
         upstreams::count(&self.shared.current(), metrics, self.now_ms());
-        let mut answer = text(StatusCode::OK, metrics.render());
+        metrics.families()
+    }
+
+    fn numbers(&self) -> Answer {
+        let mut page = String::new();
+        self.families().iter().for_each(|family| family.render(&mut page));
+        let mut answer = text(StatusCode::OK, page);
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, format);
         answer

@@ -1,13 +1,13 @@
-//! Metrics that policies define: counters, gauges and histograms with labels, in Prometheus' text format.
+//! Metrics that policies define: counters, gauges and histograms with labels.
 //!
 //! A metric keeps the kind, labels and buckets of its first use until the process ends; a step that means another
 //! thing by the same name is a mistake that is counted. Label sets are bounded: further ones become `other`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::metrics::label;
+use super::metrics::family::{Family, FamilyKind, Point, PointValue, escaped};
 
 /// Label sets of one metric.
 pub const LABEL_SETS_MAX: usize = 1000;
@@ -28,11 +28,11 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
-    fn word(self) -> &'static str {
+    fn family(self) -> FamilyKind {
         match self {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-            MetricKind::Histogram => "histogram",
+            MetricKind::Counter => FamilyKind::Counter,
+            MetricKind::Gauge => FamilyKind::Gauge,
+            MetricKind::Histogram => FamilyKind::Histogram,
         }
     }
 }
@@ -109,45 +109,32 @@ impl Custom {
     }
 
     /// Appends all of them.
-    pub(super) fn render(&self, out: &mut String) {
+    pub(super) fn families(&self, all: &mut Vec<Family>) {
         for (name, metric) in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
             let metric = metric.lock().unwrap_or_else(PoisonError::into_inner);
             let Metric { shape, series } = &*metric;
-            let name = format!("gatewright_custom_{name}");
-            let unit = shape.unit.as_ref().map_or(String::new(), |unit| format!(", in {}", label(unit)));
-            let kind = shape.kind.word();
-            let _ = writeln!(out, "# HELP {name} Counted by a policy{unit}.\n# TYPE {name} {kind}");
-            for (values, series) in series {
-                let pairs: Vec<String> = shape
-                    .labels
-                    .iter()
-                    .zip(values)
-                    .map(|(name, value)| format!("{name}=\"{}\"", label(value)))
-                    .collect();
-                match shape.kind {
-                    MetricKind::Histogram => histogram(out, &name, pairs, shape, series),
-                    _ => drop(writeln!(out, "{name}{} {}", braced(&pairs), series.value)),
-                }
-            }
+            let unit = shape.unit.as_ref().map_or(String::new(), |unit| format!(", in {}", escaped(unit)));
+            let help = format!("Counted by a policy{unit}.");
+            let mut family = Family::new(format!("gatewright_custom_{name}"), shape.kind.family(), help);
+            family.points.extend(series.iter().map(|(values, series)| {
+                let labels = shape.labels.iter().zip(values);
+                let labels = labels.map(|(name, value)| (Cow::Owned(name.clone()), value.clone()));
+                Point { labels: labels.collect(), value: series.value_of(shape) }
+            }));
+            all.push(family);
         }
     }
 }
 
-fn braced(pairs: &[String]) -> String {
-    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
-}
-
-fn histogram(out: &mut String, name: &str, mut pairs: Vec<String>, shape: &Shape, series: &Series) {
-    let around = braced(&pairs);
-    let mut running = 0;
-    let bounds = shape.buckets.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-    for (bound, count) in bounds.zip(&series.counts) {
-        running += count;
-        pairs.push(format!("le=\"{bound}\""));
-        let _ = writeln!(out, "{name}_bucket{} {running}", braced(&pairs));
-        pairs.pop();
+impl Series {
+    fn value_of(&self, shape: &Shape) -> PointValue {
+        match shape.kind {
+            MetricKind::Histogram => {
+                PointValue::Histogram { bounds: shape.buckets.clone(), counts: self.counts.clone(), sum: self.value }
+            }
+            _ => PointValue::Real(self.value),
+        }
     }
-    let _ = writeln!(out, "{name}_sum{around} {}\n{name}_count{around} {running}", series.value);
 }
 
 #[cfg(test)]
@@ -160,8 +147,9 @@ mod tests {
     }
 
     fn rendered(custom: &Custom) -> String {
-        let mut out = String::new();
-        custom.render(&mut out);
+        let (mut families, mut out) = (Vec::new(), String::new());
+        custom.families(&mut families);
+        families.iter().for_each(|family| family.render(&mut out));
         out
     }
 

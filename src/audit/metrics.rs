@@ -1,13 +1,16 @@
-//! The numbers of the process, in Prometheus' text format.
+//! The numbers of the process.
 //!
 //! A worker writes only its own cells, so that counting contends with nobody; a scrape adds them up.
 //! Label sets are bounded: services by the policy files, fault codes by [`FAULT_CODES_MAX`].
 
+pub mod family;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::family::{Family, FamilyKind, Point, PointValue};
 use super::custom::Custom;
 
 /// Fault codes counted per worker; further ones become `other`.
@@ -80,12 +83,12 @@ impl ServiceMetrics {
 /// Counts by service and fault code.
 type Faults = HashMap<(Arc<str>, String), u64>;
 
-/// One number of the process, or one for each value of a label.
+/// One number of the process, or one for each set of labels.
 struct Series {
-    kind: &'static str,
+    kind: FamilyKind,
     help: &'static str,
-    /// By label, written as `{name="value"}`; empty without one.
-    values: BTreeMap<String, u64>,
+    /// By labels; one without any where there are none.
+    values: BTreeMap<Vec<(&'static str, String)>, u64>,
 }
 
 /// All numbers of the process.
@@ -128,26 +131,27 @@ impl Metrics {
 
     /// Sets a number of the process: `kind` is `counter` or `gauge`.
     pub fn set(&self, name: &'static str, kind: &'static str, help: &'static str, value: u64) {
+        let kind = if kind == "counter" { FamilyKind::Counter } else { FamilyKind::Gauge };
         self.series(name, kind, help, |values| {
-            values.insert(String::new(), value);
+            values.insert(Vec::new(), value);
         });
     }
 
     /// Adds to a number of the process.
     pub fn add(&self, name: &'static str, help: &'static str, by: u64) {
-        self.series(name, "counter", help, |values| *values.entry(String::new()).or_default() += by);
+        self.series(name, FamilyKind::Counter, help, |values| *values.entry(Vec::new()).or_default() += by);
     }
 
     /// Adds to a number of the process that has a label. Its values are literals of the program: they are bounded.
     pub fn add_labelled(&self, name: &'static str, help: &'static str, of: (&'static str, &'static str), by: u64) {
-        let key = format!("{{{}=\"{}\"}}", of.0, of.1);
-        self.series(name, "counter", help, |values| *values.entry(key).or_default() += by);
+        let key = vec![(of.0, of.1.to_owned())];
+        self.series(name, FamilyKind::Counter, help, |values| *values.entry(key).or_default() += by);
     }
 
     /// States a fact as a label of a number that is always 1; an older value of the label is forgotten.
     pub fn state(&self, name: &'static str, help: &'static str, of: (&'static str, &str)) {
-        let key = format!("{{{}=\"{}\"}}", of.0, label(of.1));
-        self.series(name, "gauge", help, |values| *values = BTreeMap::from([(key, 1)]));
+        let key = vec![(of.0, of.1.to_owned())];
+        self.series(name, FamilyKind::Gauge, help, |values| *values = BTreeMap::from([(key, 1)]));
     }
 
     /// Sets all values of a number with several labels; those that are not among them are forgotten.
@@ -158,121 +162,122 @@ impl Metrics {
         of: [&'static str; N],
         values: BTreeMap<[String; N], u64>,
     ) {
-        let key = |labels: [String; N]| {
-            let labels = of.iter().zip(&labels).map(|(of, value)| format!("{of}=\"{}\"", label(value)));
-            format!("{{{}}}", labels.collect::<Vec<_>>().join(","))
-        };
+        let key = |labels: [String; N]| of.into_iter().zip(labels).collect();
         let all = values.into_iter().map(|(labels, value)| (key(labels), value)).collect();
-        self.series(name, "gauge", help, |values| *values = all);
+        self.series(name, FamilyKind::Gauge, help, |values| *values = all);
     }
 
     fn series(
         &self,
         name: &'static str,
-        kind: &'static str,
+        kind: FamilyKind,
         help: &'static str,
-        change: impl FnOnce(&mut BTreeMap<String, u64>),
+        change: impl FnOnce(&mut BTreeMap<Vec<(&'static str, String)>, u64>),
     ) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut process.entry(name).or_insert(Series { kind, help, values: BTreeMap::new() }).values);
     }
 
+    /// All numbers as they stand.
+    pub fn families(&self) -> Vec<Family> {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut families: Vec<Family> = process.iter().map(|(name, series)| family_of(name, series)).collect();
+        drop(process);
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        families.extend([requests(&services), outcomes(&services), bytes(&services), durations(&services)]);
+        families.push(self.faults());
+        self.custom.families(&mut families);
+        families
+    }
+
     /// Everything in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        for (name, series) in self.process.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            head(&mut out, name, series.kind, series.help);
-            for (of, value) in &series.values {
-                let _ = writeln!(out, "{name}{of} {value}");
-            }
-        }
-        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        render_requests(&services, &mut out);
-        render_bytes(&services, &mut out);
-        render_durations(&services, &mut out);
-        self.render_faults(&mut out);
-        self.custom.render(&mut out);
+        self.families().iter().for_each(|family| family.render(&mut out));
         out
     }
 
-    fn render_faults(&self, out: &mut String) {
+    fn faults(&self) -> Family {
         let mut sums: BTreeMap<(Arc<str>, String), u64> = BTreeMap::new();
         for faults in &self.faults {
             for (key, count) in faults.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 *sums.entry(key.clone()).or_default() += count;
             }
         }
-        head(out, "gatewright_faults_total", "counter", "Denied and broken requests by fault code.");
+        let help = "Denied and broken requests by fault code.";
+        let mut family = Family::new("gatewright_faults_total", FamilyKind::Counter, help);
         for ((service, code), count) in sums {
-            let (service, code) = (label(&service), label(&code));
-            let _ = writeln!(out, "gatewright_faults_total{{service=\"{service}\",code=\"{code}\"}} {count}");
+            family.add([("service", &service), ("code", &code)], PointValue::Whole(count));
         }
+        family
     }
 }
 
 type Services = BTreeMap<Arc<str>, Arc<ServiceMetrics>>;
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+fn family_of(name: &'static str, series: &Series) -> Family {
+    let mut family = Family::new(name, series.kind, series.help);
+    family.points.extend(series.values.iter().map(|(labels, value)| {
+        let labels = labels.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone()));
+        Point { labels: labels.collect(), value: PointValue::Whole(*value) }
+    }));
+    family
 }
 
-pub(super) fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-fn render_requests(services: &Services, out: &mut String) {
-    head(out, "gatewright_requests_total", "counter", "Requests by service and status class.");
+fn requests(services: &Services) -> Family {
+    let help = "Requests by service and status class.";
+    let mut family = Family::new("gatewright_requests_total", FamilyKind::Counter, help);
     for (service, metrics) in services {
-        for class in 0..5 {
+        for (class, word) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
             let count = metrics.sum(|cell| cell.classes.get(class).unwrap_or(&cell.gone));
             if count > 0 {
-                let (service, class) = (label(service), class + 1);
-                let _ =
-                    writeln!(out, "gatewright_requests_total{{service=\"{service}\",status=\"{class}xx\"}} {count}");
+                family.add([("service", service), ("status", word)], PointValue::Whole(count));
             }
         }
     }
-    head(out, "gatewright_outcomes_total", "counter", "Requests that were denied, broken or left by the client.");
+    family
+}
+
+fn outcomes(services: &Services) -> Family {
+    let help = "Requests that were denied, broken or left by the client.";
+    let mut family = Family::new("gatewright_outcomes_total", FamilyKind::Counter, help);
     for (service, metrics) in services {
-        let service = label(service);
         for (word, count) in [
             ("denied", metrics.sum(|cell| &cell.denied)),
             ("broken", metrics.sum(|cell| &cell.broken)),
             ("gone", metrics.sum(|cell| &cell.gone)),
         ] {
-            let _ = writeln!(out, "gatewright_outcomes_total{{service=\"{service}\",outcome=\"{word}\"}} {count}");
+            family.add([("service", service), ("outcome", word)], PointValue::Whole(count));
         }
     }
+    family
 }
 
-fn render_bytes(services: &Services, out: &mut String) {
-    head(out, "gatewright_body_bytes_total", "counter", "Body bytes received from and sent to clients.");
+fn bytes(services: &Services) -> Family {
+    let help = "Body bytes received from and sent to clients.";
+    let mut family = Family::new("gatewright_body_bytes_total", FamilyKind::Counter, help);
     for (service, metrics) in services {
-        let service = label(service);
         for (word, count) in [("in", metrics.sum(|cell| &cell.bytes_in)), ("out", metrics.sum(|cell| &cell.bytes_out))]
         {
-            let _ = writeln!(out, "gatewright_body_bytes_total{{service=\"{service}\",direction=\"{word}\"}} {count}");
+            family.add([("service", service), ("direction", word)], PointValue::Whole(count));
         }
     }
+    family
 }
 
-fn render_durations(services: &Services, out: &mut String) {
-    let name = "gatewright_request_duration_seconds";
-    head(out, name, "histogram", "From the request's head to the last byte of its answer.");
+fn durations(services: &Services) -> Family {
+    let help = "From the request's head to the last byte of its answer.";
+    let mut family = Family::new("gatewright_request_duration_seconds", FamilyKind::Histogram, help);
     for (service, metrics) in services {
-        let service = label(service);
-        let mut running = 0;
-        for (index, bound) in BUCKETS_US.iter().enumerate() {
-            running += metrics.sum(|cell| cell.buckets.get(index).unwrap_or(&cell.gone));
-            let bound = *bound as f64 / 1e6;
-            let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"{bound}\"}} {running}");
-        }
-        running += metrics.sum(|cell| cell.buckets.get(BUCKETS_US.len()).unwrap_or(&cell.gone));
-        let seconds = metrics.sum(|cell| &cell.duration_us) as f64 / 1e6;
-        let _ = writeln!(out, "{name}_bucket{{service=\"{service}\",le=\"+Inf\"}} {running}");
-        let _ = writeln!(out, "{name}_sum{{service=\"{service}\"}} {seconds}");
-        let _ = writeln!(out, "{name}_count{{service=\"{service}\"}} {running}");
+        let count = |index: usize| metrics.sum(|cell| cell.buckets.get(index).unwrap_or(&cell.gone));
+        let histogram = PointValue::Histogram {
+            bounds: BUCKETS_US.iter().map(|bound| *bound as f64 / 1e6).collect(),
+            counts: (0..=BUCKETS_US.len()).map(count).collect(),
+            sum: metrics.sum(|cell| &cell.duration_us) as f64 / 1e6,
+        };
+        family.add([("service", service)], histogram);
     }
+    family
 }
 
 #[cfg(test)]
