@@ -1,7 +1,8 @@
 //! Metrics that policies define: counters, gauges and histograms with labels.
 //!
 //! A metric keeps the kind, labels and buckets of its first use until the process ends; a step that means another
-//! thing by the same name is a mistake that is counted. Label sets are bounded: further ones become `other`.
+//! thing by the same name is a mistake that is counted. Label sets are bounded: further ones become `other`; and so are
+//! metrics, by [`METRICS_MAX`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::metrics::family::{Family, FamilyKind, Point, PointValue, escaped};
 
+/// Metrics that are counted since the process began, those that reloads took away too; a further one cannot be counted.
+pub const METRICS_MAX: usize = 1000;
 /// Label sets of one metric.
 pub const LABEL_SETS_MAX: usize = 1000;
 /// Longest label value, in bytes.
@@ -76,7 +79,7 @@ impl Custom {
         if !value.is_finite() || (shape.kind == MetricKind::Counter && value < 0.0) {
             return Err(Uncountable);
         }
-        let metric = self.metric(name, shape);
+        let metric = self.metric(name, shape).ok_or(Uncountable)?;
         let mut metric = metric.lock().unwrap_or_else(PoisonError::into_inner);
         if metric.shape != *shape {
             return Err(Uncountable);
@@ -99,12 +102,13 @@ impl Custom {
         Ok(())
     }
 
-    fn metric(&self, name: &str, shape: &Shape) -> Arc<Mutex<Metric>> {
+    fn metric(&self, name: &str, shape: &Shape) -> Option<Arc<Mutex<Metric>>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        known.unwrap_or_else(|| {
+        known.or_else(|| {
             let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
             let make = || Arc::new(Mutex::new(Metric { shape: shape.clone(), series: BTreeMap::new() }));
-            all.entry(name.to_owned()).or_insert_with(make).clone()
+            let fits = all.len() < METRICS_MAX || all.contains_key(name);
+            fits.then(|| all.entry(name.to_owned()).or_insert_with(make).clone())
         })
     }
 
@@ -191,5 +195,16 @@ mod tests {
         }
         custom.count("c", &counter, Vec::new(), 1.0).unwrap();
         assert_eq!(custom.count("c", &shape(MetricKind::Gauge, &[]), Vec::new(), 1.0), Err(Uncountable));
+    }
+
+    #[test]
+    fn metrics_are_bounded_too() {
+        let (custom, shape) = (Custom::default(), shape(MetricKind::Counter, &[]));
+        for number in 0..METRICS_MAX {
+            custom.count(&format!("m{number}"), &shape, Vec::new(), 1.0).unwrap();
+        }
+        assert_eq!(custom.count("one_more", &shape, Vec::new(), 1.0), Err(Uncountable));
+        custom.count("m1", &shape, Vec::new(), 1.0).unwrap();
+        assert!(rendered(&custom).contains("\ngatewright_custom_m1 2\n"));
     }
 }

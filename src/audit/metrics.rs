@@ -1,7 +1,8 @@
 //! The numbers of the process.
 //!
 //! A worker writes only its own cells, so that counting contends with nobody; a scrape adds them up.
-//! Label sets are bounded: services by the policy files, fault codes by [`FAULT_CODES_MAX`].
+//! Label sets are bounded: services by [`SERVICES_MAX`], fault codes by [`FAULT_CODES_MAX`], those of one other number by
+//! [`LABEL_SETS_MAX`], and what policies count in [`Custom`]. `docs/records.md` lists every number.
 
 pub mod family;
 
@@ -15,6 +16,15 @@ use super::custom::Custom;
 
 /// Fault codes counted per worker; further ones become `other`.
 pub const FAULT_CODES_MAX: usize = 1000;
+
+/// Services counted since the process began, those that reloads took away too; further ones become `other`.
+pub const SERVICES_MAX: usize = 20_000;
+
+/// Label sets of one number of the process, such as the targets of upstreams; further ones are left out.
+pub const LABEL_SETS_MAX: usize = 60_000;
+
+/// What stands in the place of a label's value that would be one too many.
+const OTHER: &str = "other";
 
 /// Upper bounds of the duration histogram, in microseconds.
 const BUCKETS_US: [u64; 12] =
@@ -117,7 +127,9 @@ impl Metrics {
     pub fn service(&self, name: &Arc<str>) -> Arc<ServiceMetrics> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Arc::new(ServiceMetrics((0..self.workers).map(|_| Cell::default()).collect()));
-        services.entry(name.clone()).or_insert_with(make).clone()
+        let known = services.len() < SERVICES_MAX || services.contains_key(name);
+        let name = if known { name.clone() } else { OTHER.into() };
+        services.entry(name).or_insert_with(make).clone()
     }
 
     /// Counts a fault by its code.
@@ -125,8 +137,8 @@ impl Metrics {
         let Some(faults) = self.faults.get(worker) else { return };
         let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
         let known = faults.len() < FAULT_CODES_MAX || faults.contains_key(&(service.clone(), code.to_owned()));
-        let code = if known { code } else { "other" };
-        *faults.entry((service.clone(), code.to_owned())).or_default() += 1;
+        let key = if known { (service.clone(), code.to_owned()) } else { (OTHER.into(), OTHER.to_owned()) };
+        *faults.entry(key).or_default() += 1;
     }
 
     /// Sets a number of the process: `kind` is `counter` or `gauge`.
@@ -163,7 +175,8 @@ impl Metrics {
         values: BTreeMap<[String; N], u64>,
     ) {
         let key = |labels: [String; N]| of.into_iter().zip(labels).collect();
-        let all = values.into_iter().map(|(labels, value)| (key(labels), value)).collect();
+        let values = values.into_iter().take(LABEL_SETS_MAX);
+        let all = values.map(|(labels, value)| (key(labels), value)).collect();
         self.series(name, FamilyKind::Gauge, help, |values| *values = all);
     }
 
@@ -309,5 +322,28 @@ mod tests {
         assert!(text.contains("gatewright_request_duration_seconds_bucket{service=\"orders\",le=\"0.0005\"} 0"));
         assert!(text.contains("gatewright_request_duration_seconds_bucket{service=\"orders\",le=\"0.001\"} 3"));
         assert!(text.contains("gatewright_faults_total{service=\"orders\",code=\"route.connect\"} 1"));
+    }
+
+    #[test]
+    fn no_label_grows_without_end() {
+        let metrics = Metrics::new(1);
+        let outcome = Outcome { status: 200, word: "sent", bytes_in: 0, bytes_out: 0, duration_us: 1 };
+        for number in 0..SERVICES_MAX + 5 {
+            metrics.service(&format!("s{number}").into()).count(0, outcome);
+        }
+        metrics.service(&"s3".into()).count(0, outcome);
+        for number in 0..FAULT_CODES_MAX + 5 {
+            metrics.fault(0, &format!("s{number}").into(), "route.dns");
+        }
+        let targets = (0..LABEL_SETS_MAX + 5).map(|number| ([number.to_string()], 1)).collect();
+        metrics.set_all("targets", "Targets.", ["upstream"], targets);
+        let text = metrics.render();
+        let lines = |begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
+        assert_eq!(lines("gatewright_requests_total"), SERVICES_MAX + 1);
+        assert!(text.contains("gatewright_requests_total{service=\"other\",status=\"2xx\"} 5\n"));
+        assert!(text.contains("gatewright_requests_total{service=\"s3\",status=\"2xx\"} 2\n"));
+        assert_eq!(lines("gatewright_faults_total"), FAULT_CODES_MAX + 1);
+        assert!(text.contains("gatewright_faults_total{service=\"other\",code=\"other\"} 5\n"));
+        assert_eq!(lines("targets{"), LABEL_SETS_MAX);
     }
 }
