@@ -136,23 +136,25 @@ impl Admin {
 
     fn ready(&self) -> Answer {
         let draining = self.draining.load(Ordering::Relaxed);
-        let last = self.status.last();
+        let (current, last) = (self.shared.current(), self.status.last());
         let refused = self.certificates.iter().filter_map(|(listener, tls)| Some((listener, tls.refused()?)));
         let refused: serde_json::Map<String, serde_json::Value> =
             refused.map(|(listener, problem)| (listener.to_string(), problem.to_string().into())).collect();
         let detail = serde_json::json!({
             "ready": !draining,
             "draining": draining,
-            "snapshot": *self.shared.current().version,
+            "snapshot": *current.version,
             // The old set serves on: a broken reload takes nobody out of service.
             "reload_failing": last.outcome.is_refused(),
             "serving_last_good": self.status.serves_kept(),
             // The same holds for certificates: what served before serves on.
             "certificates_refused": refused,
             // Targets that get no calls: as long as one is left, or the answer is 503 `route.no_target`.
-            "targets_out": upstreams::out(&self.shared.current(), self.now_ms()),
+            "upstreams": upstreams::counts(&current, self.now_ms()),
+            "targets_out": upstreams::out(&current, self.now_ms()),
             // And for keys: those that were good serve on.
-            "keys": api::key_sets(&self.key_sets.standings()),
+            "keys": api::key_sets(&self.key_sets.standings(), Clock::system().wall().as_second()),
+            "reload": api::reload(&current.version, &self.status),
             "workers": self.running.workers_alive(),
         });
         let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::identity::key_sets::Standing;
-use crate::reload::Status;
+use crate::reload::{Report, Status};
 
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &Json) -> Response<Full<Bytes>> {
@@ -48,12 +48,15 @@ fn service(service: &Service) -> Json {
         "steps": steps.collect::<Vec<_>>(),
     })
 }
+
 /// How the sets of keys stand that are fetched, by their URLs.
-pub(super) fn key_sets(standings: &[Standing]) -> Json {
+pub(super) fn key_sets(standings: &[Standing], now_unix_s: i64) -> Json {
     let entry = |set: &Standing| {
         let detail = json!({
             "keys": set.keys,
+            "fetched": set.fetched_at_s.is_some(),
             "fetched_at_unix_s": set.fetched_at_s,
+            "age_s": set.fetched_at_s.map(|at| now_unix_s.saturating_sub(at).max(0)),
             "stale": set.stale,
             "last_error": set.last_error,
             "fetches": set.fetches,
@@ -61,4 +64,30 @@ pub(super) fn key_sets(standings: &[Standing]) -> Json {
         (set.url.clone(), detail)
     };
     Json::Object(standings.iter().map(entry).collect())
+}
+
+/// When what serves was taken, how the last reload went, and the first mistake of the last one that was refused: that one
+/// stays, so that whoever looks later finds it.
+pub(super) fn reload(version: &str, status: &Status) -> Json {
+    let last = status.last();
+    let error = |report: Report| {
+        let all = report.diagnostics.as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut errors = all.iter().filter(|one| one.get("severity").is_none_or(|severity| severity == "error"));
+        let first = errors.next();
+        let member = |name: &str| first.and_then(|first| first.get(name)).cloned().unwrap_or_default();
+        json!({
+            "at": report.at.to_string(),
+            "version": report.version,
+            "errors": errors.count() + usize::from(first.is_some()),
+            "code": member("code"),
+            "file": member("file"),
+            "line": member("line"),
+            "message": member("message"),
+        })
+    };
+    json!({
+        "last": { "result": last.outcome.word(), "at": last.at.to_string() },
+        "last_good": { "version": version, "at": status.loaded_at().to_string() },
+        "last_error": status.last_refused().map(error),
+    })
 }

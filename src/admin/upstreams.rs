@@ -1,14 +1,26 @@
-//! Targets of upstreams that get no calls, for `/readyz` and the numbers.
+//! Targets of upstreams, and those of them that get no calls, for `/readyz` and the numbers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::audit::metrics::Metrics;
 use crate::engine::snapshot::Snapshot;
+use crate::upstream::Upstream;
 
 const TARGETS: &str = "gatewright_upstream_targets";
 const TARGETS_HELP: &str = "Targets of upstreams by what is known of their health.";
+
+/// By upstream, how many targets it has and how many of them get calls.
+pub(super) fn counts(snapshot: &Snapshot, now_ms: u64) -> Json {
+    let entry = |upstream: &Arc<Upstream>| {
+        let targets = upstream.targets();
+        let usable = targets.iter().filter(|target| !target.is_unhealthy() && !target.is_ejected(now_ms)).count();
+        (upstream.name.to_string(), json!({ "targets": targets.len(), "usable": usable }))
+    };
+    Json::Object(snapshot.upstreams.iter().map(entry).collect())
+}
 
 /// By upstream and target, why it gets no calls.
 pub(super) fn out(snapshot: &Snapshot, now_ms: u64) -> Json {

@@ -67,6 +67,8 @@ pub struct Status(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     last: Report,
+    /// The last one that was refused, also where the files are good again.
+    last_refused: Option<Report>,
     loaded_at: Timestamp,
     /// What serves is the set that was kept, because the files could not be loaded at the start.
     serving_kept: bool,
@@ -76,13 +78,13 @@ impl Status {
     /// A process that has just started with a set of files.
     pub fn started(version: &str, at: Timestamp, diagnostics: Json) -> Status {
         let last = Report { outcome: Outcome::Started, version: version.to_owned(), at, diagnostics };
-        Status(Mutex::new(Inner { last, loaded_at: at, serving_kept: false }))
+        Status(Mutex::new(Inner { last, last_refused: None, loaded_at: at, serving_kept: false }))
     }
 
     /// A process that has just started with the set that was kept: the files, of this version, were refused.
     pub fn started_kept(version: &str, at: Timestamp, diagnostics: Json) -> Status {
         let last = Report { outcome: Outcome::Refused, version: version.to_owned(), at, diagnostics };
-        Status(Mutex::new(Inner { last, loaded_at: at, serving_kept: true }))
+        Status(Mutex::new(Inner { last_refused: Some(last.clone()), last, loaded_at: at, serving_kept: true }))
     }
 
     /// Keeps how a reload went. One that found nothing new to say keeps the diagnostics.
@@ -91,6 +93,9 @@ impl Status {
         let kept = || if outcome == Outcome::StillRefused { inner.last.diagnostics.clone() } else { json!([]) };
         let diagnostics = diagnostics.unwrap_or_else(kept);
         inner.last = Report { outcome, version: version.to_owned(), at, diagnostics };
+        if outcome == Outcome::Refused {
+            inner.last_refused = Some(inner.last.clone());
+        }
         if outcome == Outcome::Swapped {
             inner.loaded_at = at;
             inner.serving_kept = false;
@@ -101,6 +106,11 @@ impl Status {
     /// How the last reload went.
     pub fn last(&self) -> Report {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    }
+
+    /// The last reload that was refused, also where the files are good again.
+    pub fn last_refused(&self) -> Option<Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_refused.clone()
     }
 
     /// Whether the last good set serves because the files could not be loaded at the start.
@@ -128,5 +138,6 @@ mod tests {
         assert!(status.last().outcome.is_refused());
         status.note(Outcome::Unchanged, "a", at, None);
         assert_eq!(status.last().to_json()["diagnostics"], json!([]));
+        assert_eq!(status.last_refused().unwrap().diagnostics[0]["code"], "x", "it can still be asked for");
     }
 }
