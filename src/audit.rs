@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod record;
 pub mod ring;
 pub mod sink;
+pub mod trace_context;
