@@ -184,6 +184,14 @@ pub struct Call {
     pub key: Option<u64>,
 }
 
+/// Hears of every attempt of a call, and may add to the fields that it sends.
+pub trait Watching {
+    /// An attempt begins, counted from 1; what comes back names it when it has ended.
+    fn begins(&self, number: u32, origin: &Arc<Origin>, call: &mut Call) -> usize;
+    /// The head of an answer has come, or nothing will. An attempt that is given up has no end.
+    fn ended(&self, attempt: usize, result: Result<StatusCode, &SendError>);
+}
+
 /// What the upstream answered.
 pub struct Answer {
     pub status: StatusCode,
@@ -222,6 +230,25 @@ pub enum SendError {
     AddressRefused(IpAddr),
     /// Not the upstream but the sender of the request body was at fault.
     RequestBody(BodyFault),
+}
+
+impl SendError {
+    /// One word for it, always the same.
+    pub fn word(&self) -> &'static str {
+        match self {
+            SendError::Connect(_) => "connect",
+            SendError::Dns(_) => "dns",
+            SendError::Tls(_) => "tls",
+            SendError::BadAnswer(_) => "bad_answer",
+            SendError::TimeoutConnect => "timeout_connect",
+            SendError::TimeoutFirstByte => "timeout_first_byte",
+            SendError::TimeoutTotal => "timeout_total",
+            SendError::NoTarget => "no_target",
+            SendError::Busy => "busy",
+            SendError::AddressRefused(_) => "bad_host",
+            SendError::RequestBody(_) => "request_body",
+        }
+    }
 }
 
 impl fmt::Display for SendError {

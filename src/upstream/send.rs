@@ -16,7 +16,7 @@ use super::origin::{Http2, Origin};
 use super::pool::{Carrier, Pool, Wanted};
 use super::target::{Load, Target};
 use super::trunk::Stream;
-use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError};
+use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError, Watching};
 use crate::body::{Body, BodyFault, Inbound, Trailers};
 use crate::clock::wheel::Timer;
 
@@ -126,7 +126,12 @@ impl Call {
 
 impl Pool {
     /// Sends the call. Dropping the future closes the connection that it uses.
-    pub async fn send(&self, mut call: Call) -> Result<Answer, SendError> {
+    pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
+        self.send_watched(call, None).await
+    }
+
+    /// The same with somebody who hears of each attempt.
+    pub async fn send_watched(&self, mut call: Call, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
         if call.method == Method::CONNECT {
             return Err(SendError::Connect("CONNECT is not forwarded".to_owned()));
         }
@@ -153,10 +158,14 @@ impl Pool {
                 None => chosen.origin().clone(),
             };
             call.set_host(&origin);
+            let watched = watching.map(|by| (by, by.begins(number, &origin, &mut call)));
             let keep = repeatable && number < call.retry.attempts;
             let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, number, keep };
             let mut result = self.attempt(&mut call, &attempt).await;
             destination.note(&chosen, self.clock.mono_ms(), &result);
+            if let Some((by, watched)) = watched {
+                by.ended(watched, result.as_ref().map(|answer| answer.status).map_err(|failure| &failure.error));
+            }
             if number >= call.retry.attempts || !again(&call, &result, keep) || !self.may_retry(budget, &call) {
                 // A call is load until the last byte of its answer.
                 if let (Ok(Answer { body: Body::Stream(body), .. }), Some(load)) = (&mut result, load) {
