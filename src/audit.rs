@@ -6,7 +6,10 @@
 pub mod custom;
 pub mod feed;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod record;
 pub mod ring;
 pub mod sink;
+pub mod spans;
 pub mod trace_context;
