@@ -52,7 +52,8 @@ pub fn bench_at(rule: &str, target: &str, steps: &str) -> Bench {
     let request = http::Request::builder().uri(target).header("host", "api.example.com").header("x-a", "b");
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let client = Client { listener: "main".into(), scheme: "http", ip, peer_ip: ip, port: 1, tls: None };
+    let client =
+        Client { listener: "main".into(), scheme: "http", ip, peer_ip: ip, port: 1, is_proxy: false, tls: None };
     Bench { exchange: serve::exchange(worker, client, parts, Body::Empty, None), program }
 }
 

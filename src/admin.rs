@@ -180,6 +180,10 @@ impl Admin {
         metrics.set("gatewright_worker_restarts_total", "counter", "Workers that died and started again.", restarts);
         let help = "Records that could not be written.";
         metrics.set("gatewright_records_lost_total", "counter", help, self.records.lost());
+        if let Some(tracing) = &self.shared.tracing {
+            let help = "Spans that were recorded and not taken by a collector.";
+            metrics.set("gatewright_otlp_spans_dropped_total", "counter", help, tracing.dropped());
+        }
         metrics.state("gatewright_build_info", "This program.", ("version", env!("CARGO_PKG_VERSION")));
         metrics.state("gatewright_snapshot_info", "What serves.", ("version", &self.shared.current().version));
         upstreams::count(&self.shared.current(), metrics, self.now_ms());

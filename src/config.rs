@@ -7,6 +7,7 @@
 mod address;
 mod document;
 mod limits;
+mod otlp;
 mod tls;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::server::{Address, ListenerConfig};
 use crate::source::{Diagnostic, Diagnostics, Sources, parse, read_remains};
 
 use document::GatewayDoc;
+pub use otlp::Otlp;
 
 /// The file that `run` and `check` look for where none is named.
 pub const FILE_NAME: &str = "gateway.yaml";
@@ -62,6 +64,8 @@ pub struct Config {
     /// What is taken out of every record.
     pub scrub: Option<RecordRules>,
     pub limits: Limits,
+    /// Where traces and numbers are sent.
+    pub otlp: Option<Otlp>,
     /// Keys that are fetched, for as long as the process lives.
     pub key_sets: Arc<KeySets>,
 }
@@ -159,6 +163,7 @@ impl Default for Config {
             log: Log { level: tracing::Level::INFO, format: LogFormat::Auto },
             scrub: None,
             limits: Limits::default(),
+            otlp: None,
             key_sets: Arc::default(),
         }
     }

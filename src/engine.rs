@@ -19,6 +19,7 @@ pub mod scrubbing;
 pub mod select;
 pub mod serve;
 pub mod snapshot;
+pub mod span;
 pub mod state;
 pub mod trace;
 pub mod value;

@@ -57,6 +57,7 @@ impl Gateway {
             ip: peer.client_ip,
             peer_ip: peer.address.ip().to_canonical(),
             port: peer.local.port(),
+            is_proxy: peer.is_proxy,
             tls: peer.tls.clone(),
         }
     }

@@ -5,6 +5,8 @@
 
 mod certificates;
 mod keys;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod passed;
 mod upstreams;
 
@@ -18,11 +20,13 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use self::upstreams::{LookingAfter, look_after};
 use crate::admin::Admin;
 use crate::audit::metrics::Metrics;
 use crate::audit::sink::Writer;
+use crate::audit::spans::{Span, Tracing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::worker::Shared;
@@ -79,6 +83,8 @@ pub struct Process {
     asking: Asking,
     services: Runtime,
     writer: Writer,
+    #[cfg(feature = "otlp")]
+    exporting: Option<otlp::Exporting>,
     _upstreams: LookingAfter,
 }
 
@@ -94,7 +100,9 @@ impl Process {
         let throttle = Throttle::new(config.guessing);
         let snapshot = first.set.snapshot.clone();
         let served = snapshot.clone();
-        let shared = Arc::new(Shared::counting(config.limits.clone(), metrics, throttle, hashes, snapshot));
+        let (tracing, spans) = tracing(&config).unzip();
+        let shared = Shared::counting(config.limits.clone(), metrics, throttle, hashes, snapshot);
+        let shared = Arc::new(shared.traced(tracing));
         let clock_origin = Instant::now();
         let running = Arc::new(serve(&config, passed, &shared, &writer, clock_origin)?);
         let version = &served.version;
@@ -124,6 +132,12 @@ impl Process {
             services.spawn(admin.clone().serve(socket));
         }
         keys::start(config.key_sets.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
+        #[cfg(feature = "otlp")]
+        let exporting = config.otlp.clone().map(|otlp| otlp::start(otlp, spans, admin.clone()));
+        #[cfg(feature = "otlp")]
+        let exporting = exporting.transpose().map_err(Failed::System)?;
+        #[cfg(not(feature = "otlp"))]
+        drop(spans); // there are none: the configuration would have been refused
         services.spawn(reloader.run());
         services.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;
@@ -133,7 +147,17 @@ impl Process {
         }
         tracing::info!(listener = "admin", address = %admin.address, "listening");
         tracing::info!(snapshot = %version, services = served.services.len(), "serving");
-        Ok(Process { drain, running, admin, asking, services, writer, _upstreams: upstreams })
+        Ok(Process {
+            drain,
+            running,
+            admin,
+            asking,
+            services,
+            writer,
+            #[cfg(feature = "otlp")]
+            exporting,
+            _upstreams: upstreams,
+        })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads. Returns the
@@ -163,6 +187,8 @@ impl Process {
         match report {
             Some(report) => {
                 self.writer.stop();
+                #[cfg(feature = "otlp")]
+                self.exporting.into_iter().for_each(otlp::Exporting::stop);
                 tracing::info!(cut = report.cut, took = ?report.took, "drained");
             }
             None => tracing::warn!("a second signal: requests in flight are cut"),
@@ -179,6 +205,12 @@ fn bind_admin(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// What is recorded of requests and where it comes out, where traces are sent anywhere.
+fn tracing(config: &Config) -> Option<(Tracing, mpsc::Receiver<Vec<Span>>)> {
+    let otlp = config.otlp.as_ref().filter(|otlp| otlp.traces)?;
+    Some(Tracing::new(otlp.trust, otlp.share))
 }
 
 fn services() -> io::Result<Runtime> {

@@ -302,7 +302,7 @@ impl Trial {
 
     fn sender(&self) -> Client {
         let ip = self.client.get();
-        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, tls: None }
+        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, is_proxy: false, tls: None }
     }
 
     async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {

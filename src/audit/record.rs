@@ -7,6 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
+use super::trace_context::TraceId;
+
 /// How much attention a record asks for. Steps only raise it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -50,6 +52,8 @@ pub struct Noted {
 pub struct Record {
     pub time: Option<Timestamp>,
     pub request_id: String,
+    /// The trace that it belongs to, where requests are traced.
+    pub trace_id: Option<TraceId>,
     pub listener: Option<Arc<str>>,
     pub service: Option<Arc<str>>,
     pub snapshot: Option<Arc<str>>,
@@ -93,6 +97,9 @@ impl Record {
             line.text("time", &time.to_string());
         }
         line.text("request_id", &self.request_id);
+        if let Some(trace) = self.trace_id {
+            line.text("trace_id", &trace.to_string());
+        }
         line.optional("service", self.service.as_deref());
         line.optional("snapshot", self.snapshot.as_deref());
         line.optional("listener", self.listener.as_deref());

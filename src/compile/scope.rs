@@ -112,8 +112,9 @@ fn segment<'p>(path: &'p [Segment<'_>], at: usize) -> &'p str {
     path.get(at).map_or("", |segment| segment.name)
 }
 
-const REQUEST_MEMBERS: [&str; 21] = [
+const REQUEST_MEMBERS: [&str; 22] = [
     "id",
+    "trace_id",
     "method",
     "scheme",
     "host",
@@ -145,6 +146,8 @@ impl Compile<'_> {
         let maybe = |builtin, ty| read(Read::Builtin(builtin), Facts::client(ty).maybe(), 2);
         match segment(path, 1) {
             "id" => read(Read::Builtin(Builtin::RequestId), Facts::policy(Type::Text), 2),
+            // Where a caller is believed it is the caller's.
+            "trace_id" => maybe(Builtin::RequestTraceId, Type::Text),
             "method" => builtin(Builtin::RequestMethod, Type::Text),
             "scheme" => builtin(Builtin::RequestScheme, Type::Text),
             "host" => builtin(Builtin::RequestHost, Type::Text),

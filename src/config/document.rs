@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::address::{admin_address, listening_address, network};
 use super::limits::LimitsDoc;
+use super::otlp::OtlpDoc;
 use super::tls::TlsDoc;
 use super::{Config, LANGUAGE_VERSION, Listener, Log, LogFormat, WORKERS_MAX};
 use crate::assertions::HouseRules;
@@ -71,6 +72,9 @@ pub(super) struct GatewayDoc {
     /// Bounds on what clients and upstreams may make the gateway hold.
     #[serde(default)]
     limits: Option<LimitsDoc>,
+    /// Traces and numbers for an OpenTelemetry collector.
+    #[serde(default)]
+    otlp: Option<Spanned<OtlpDoc>>,
     /// `memory`.
     #[serde(default)]
     counters: Option<Literal>,
@@ -274,6 +278,7 @@ impl GatewayDoc {
             log: self.log.map_or(defaults.log, |log| log.over(defaults.log)),
             scrub: self.scrub.and_then(|scrub| scrub.value.compile(scrub.span, diags)),
             limits: self.limits.unwrap_or_default().over(defaults.limits, diags),
+            otlp: self.otlp.and_then(|otlp| OtlpDoc::into_config(otlp, &base, diags)),
             key_sets: defaults.key_sets,
             file: defaults.file,
             base: defaults.base,

@@ -218,3 +218,33 @@ fn the_path_of_a_socket_fits_the_system() {
     assert!(matches!(&config(&listener(&longest)).listeners[0].server.address, Address::Unix { .. }));
     assert_eq!(codes(&listener(&format!("{longest}a"))), ["config.bad_address"]);
 }
+
+#[cfg(feature = "otlp")]
+#[test]
+fn a_collector_is_named_with_all_that_goes_there() {
+    use crate::audit::spans::Trust;
+    assert!(config("").otlp.is_none(), "off until an endpoint is named");
+    let usual = config("otlp: { endpoint: \"http://127.0.0.1:4318/\" }").otlp.unwrap();
+    assert_eq!((&**usual.origin.text(), usual.path.as_str()), ("http://127.0.0.1:4318", ""));
+    assert_eq!((usual.traces, usual.metrics, usual.trust), (true, true, Trust::TrustedProxies));
+    assert_eq!((usual.share, usual.interval), (1.0, Duration::from_secs(60)));
+    let text = "otlp: { endpoint: \"https://otel.test/a/b\", signals: traces, sample: 12.5%, trust: everyone, interval: \
+                5s, timeout: 1s, service_name: edge, headers: { x-tenant: hush } }";
+    let all = config(text).otlp.unwrap();
+    assert_eq!((&**all.origin.text(), all.path.as_str()), ("https://otel.test", "/a/b"));
+    assert_eq!((all.traces, all.metrics, all.share, all.trust), (true, false, 0.125, Trust::Everyone));
+    assert_eq!((all.interval, all.timeout), (Duration::from_secs(5), Duration::from_secs(1)));
+    assert_eq!((all.service_name.as_str(), all.headers["x-tenant"].to_str().unwrap()), ("edge", "hush"));
+    assert!(!format!("{all:?}").contains("hush"), "fields may be credentials");
+    assert_eq!(config("otlp: { endpoint: \"http://[::1]:1\", sample: 0.5 }").otlp.unwrap().share, 0.5);
+    assert_eq!(codes("otlp: { endpoint: \"http://127.0.0.1:1\", sample: 2 }"), ["config.bad_otlp"]);
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_without_otlp_says_so() {
+    let loaded = read_text("otlp: { endpoint: \"http://127.0.0.1:4318\" }");
+    let shown = render(&loaded.sources, &loaded.diags, false);
+    assert_eq!(loaded.diags.iter().map(|one| one.code).collect::<Vec<_>>(), ["config.not_built"]);
+    assert!(shown.contains("cargo feature `otlp`"), "{shown}");
+}

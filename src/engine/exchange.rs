@@ -19,6 +19,7 @@ use crate::engine::program::EndedBy;
 use crate::engine::read::Side;
 use crate::engine::run::run_plain;
 use crate::engine::snapshot::{Service, Snapshot};
+use crate::engine::span::RequestSpan;
 use crate::engine::state::State;
 use crate::engine::trace::{Trace, Traces, line};
 use crate::engine::value::{Text, Value};
@@ -41,6 +42,8 @@ pub struct Client {
     pub ip: IpAddr,
     pub peer_ip: IpAddr,
     pub port: u16,
+    /// The other end of the connection is a trusted proxy.
+    pub is_proxy: bool,
     /// The TLS that it came over; `None` also where a proxy has ended it.
     pub tls: Option<Arc<Session>>,
 }
@@ -115,6 +118,8 @@ pub struct Exchange {
     pub record: Record,
     /// Filled only when somebody wants to see the steps.
     pub trace: Option<Trace>,
+    /// Its place in a trace that other systems see too, where requests are traced.
+    pub span: Option<Rc<RequestSpan>>,
     /// The variables as they were when the pipeline failed, before `on_fault` changed them.
     pub(super) failed_vars: Vec<Value>,
     /// The upstream's end of a connection that is being upgraded.
@@ -140,6 +145,7 @@ impl Exchange {
             held => Received::Held(held.size().unwrap_or(0)),
         };
         let trace = worker.shared.watchers.watching().then(Traces::live);
+        let span = RequestSpan::begin(&worker, &client, &id, &request.headers);
         Box::new(Exchange {
             worker,
             snapshot,
@@ -160,6 +166,7 @@ impl Exchange {
             ended_by: EndedBy::End,
             record: Record::default(),
             trace,
+            span,
             failed_vars: Vec::new(),
             tunnel: None,
             tunnelled: 0,
@@ -256,6 +263,7 @@ impl Exchange {
             outcome: "pending",
             time: Some(self.received),
             request_id: self.id.clone(),
+            trace_id: self.span.as_ref().map(|span| span.trace),
             listener: Some(self.client.listener.clone()),
             service: service.name.clone(),
             snapshot: Some(self.snapshot.version.clone()),
@@ -283,6 +291,7 @@ impl Exchange {
         record.outcome = self.outcome();
         record.time = Some(self.received);
         record.request_id = std::mem::take(&mut self.id);
+        record.trace_id = self.span.as_ref().map(|span| span.trace);
         record.listener = Some(self.client.listener.clone());
         record.service = service.name.clone();
         record.snapshot = Some(snapshot.version.clone());
@@ -353,6 +362,9 @@ impl Drop for Exchange {
         }
         if !wanted.is_empty() {
             line::tell(self, &record, wanted);
+        }
+        if let Some(span) = &self.span {
+            span.finish(self, &record);
         }
         worker.record(record);
         worker.spare(std::mem::take(&mut self.state.vars));

@@ -105,6 +105,7 @@ impl IdentityMember {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builtin {
     RequestId,
+    RequestTraceId,
     RequestMethod,
     RequestScheme,
     RequestHost,
@@ -147,6 +148,7 @@ impl Builtin {
     pub fn path(self) -> &'static str {
         match self {
             Builtin::RequestId => "request.id",
+            Builtin::RequestTraceId => "request.trace_id",
             Builtin::RequestMethod => "request.method",
             Builtin::RequestScheme => "request.scheme",
             Builtin::RequestHost => "request.host",

@@ -187,6 +187,9 @@ impl Exchange {
         let original = self.original.as_ref();
         match builtin {
             Builtin::RequestId => text(&self.id),
+            Builtin::RequestTraceId => {
+                self.span.as_ref().map_or(Val::Absent, |span| Val::Text(Cow::Owned(span.trace.to_string())))
+            }
             Builtin::RequestMethod => text(self.request.method.as_str()),
             Builtin::RequestScheme => text(self.request.scheme),
             Builtin::RequestHost => text(&self.request.host),

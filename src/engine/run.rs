@@ -13,6 +13,7 @@ use crate::engine::program::{EndedBy, Flow, Op, Program, StepId, Verdict};
 use crate::engine::read::Side;
 use crate::engine::walk::{catch, steer};
 use crate::fault::Fault;
+use crate::upstream::Watching;
 
 /// Runs a program to its end. Passed means: the last step was reached.
 pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
@@ -35,7 +36,9 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
                 x.begin(*step);
                 let verdict = match route.prepare(x) {
                     Ok(call) => {
-                        let result = x.worker.clone().send(call).await;
+                        let (worker, span) = (x.worker.clone(), x.span.clone());
+                        let watching = span.as_deref().map(|span| span as &dyn Watching);
+                        let result = worker.send_watched(call, watching).await;
                         route.finish(x, result)
                     }
                     Err(fault) => Verdict::Fault(fault),

@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use crate::audit::metrics::Metrics;
 use crate::audit::record::Record;
 use crate::audit::sink::{BATCH_BYTES, Sink};
+use crate::audit::spans::Tracing;
+use crate::audit::trace_context::SpanId;
 use crate::clock::Clock;
 use crate::clock::wheel::Wheel;
 use crate::engine::random::{Random, scramble};
@@ -28,7 +30,7 @@ use crate::limits::Limits;
 use crate::store::counters::Counters;
 use crate::store::seen::Seen;
 use crate::store::slots::Slots;
-use crate::upstream::{Answer, Call, Pool, SendError};
+use crate::upstream::{Answer, Call, Pool, SendError, Watching};
 
 /// Variable lists kept for the next requests.
 const SPARES_MAX: usize = 256;
@@ -43,6 +45,8 @@ pub struct Shared {
     pub throttle: Throttle,
     pub hashes: HashPool,
     pub watchers: Arc<Watchers>,
+    /// Where requests are traced, what of them is recorded.
+    pub tracing: Option<Tracing>,
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
     swapped: Notify,
@@ -71,10 +75,16 @@ impl Shared {
             slots: Slots::default(),
             throttle,
             hashes,
+            tracing: None,
             current: ArcSwap::new(first),
             generation: AtomicU64::new(0),
             swapped: Notify::new(),
         }
+    }
+
+    /// The same, and requests are traced.
+    pub fn traced(self, tracing: Option<Tracing>) -> Shared {
+        Shared { tracing, ..self }
     }
 
     /// Swaps the snapshot: requests that arrive from now on see it, those in flight keep theirs.
@@ -233,10 +243,22 @@ impl Worker {
         }
     }
 
+    /// The name of a part of a trace, which no other of this process has.
+    pub fn span_id(&self) -> SpanId {
+        let count = self.id_count.get().wrapping_add(1);
+        self.id_count.set(count);
+        SpanId::of(scramble(!self.id_seed ^ count))
+    }
+
     /// Sends a call.
     pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
+        self.send_watched(call, None).await
+    }
+
+    /// The same with somebody who hears of each attempt; those of a policy test are none.
+    pub async fn send_watched(&self, call: Call, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
         match &self.transport {
-            Transport::Pool(pool) => pool.send(call).await,
+            Transport::Pool(pool) => pool.send_watched(call, watching).await,
             Transport::Given(given) => given.send(call).await,
         }
     }

@@ -113,6 +113,18 @@ pub(super) const PAGES: &[Page] = &[
         "chmod 640 certs/gw.key",
     ),
     page(
+        "config.bad_otlp",
+        "`otlp:` names no collector, a part of the traces that is none, or a header field that cannot be sent.",
+        "Write the URL of an OTLP receiver over HTTP; keep credentials in the environment or in files.",
+        "otlp: { endpoint: \"http://127.0.0.1:4318\", sample: 10%, headers: { authorization: { env: OTLP_TOKEN } } }",
+    ),
+    page(
+        "config.not_built",
+        "The program was built without the part that a key needs; nothing would follow from the key.",
+        "Take the key out, or install a build with the cargo feature of that name, which is on by default.",
+        "cargo build --release --features otlp",
+    ),
+    page(
         "config.zero",
         "A limit of zero would let nothing through.",
         "Leave the key out for its default, or write what you can bear.",

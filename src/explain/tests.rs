@@ -11,8 +11,8 @@ use super::*;
 const FAMILIES: &str =
     "yaml|expr|expression|policy|config|reload|request|gateway|service|body|client|step|deadline|test|mark|trace";
 
-/// What looks like a code and is none: variables, and files in comments and defaults.
-const NO_CODES: [&str; 22] = [
+/// What looks like a code and is none: variables, files in comments and defaults, and attributes of spans.
+const NO_CODES: [&str; 25] = [
     "gateway.yaml",
     "request.client",
     "request.headers",
@@ -21,6 +21,7 @@ const NO_CODES: [&str; 22] = [
     "request.size",
     "request.tls",
     "request.id",
+    "request.trace_id",
     "request.query",
     "request.body",
     "service.name",
@@ -34,6 +35,8 @@ const NO_CODES: [&str; 22] = [
     "request.received_at",
     "request.scheme",
     "service.file",
+    "client.address",
+    "service.version",
     "service.snapshot",
 ];
 

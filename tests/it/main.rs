@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod authority;
+#[cfg(feature = "otlp")]
+mod collector;
 mod commands;
 mod editors;
 mod explained;
@@ -20,6 +22,8 @@ mod listeners;
 mod misbehaving;
 mod mistakes;
 mod passed_sockets;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod process;
 mod readme;
 mod real_programs;

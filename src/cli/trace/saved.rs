@@ -40,6 +40,7 @@ fn member(read: &Read) -> Option<&'static str> {
     match read {
         Read::Builtin(builtin) => Some(match builtin {
             Builtin::RequestId => "request_id",
+            Builtin::RequestTraceId => "trace_id",
             Builtin::RequestMethod | Builtin::OriginalMethod => "method",
             Builtin::RequestHost => "host",
             Builtin::RequestPath | Builtin::OriginalPath => "path",

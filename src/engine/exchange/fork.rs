@@ -54,6 +54,7 @@ impl Exchange {
             ended_by: self.ended_by,
             record: self.record.clone(),
             trace: None,
+            span: self.span.clone(),
             failed_vars: Vec::new(),
             tunnel: None,
             tunnelled: 0,

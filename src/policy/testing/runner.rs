@@ -418,6 +418,7 @@ impl Stage<'_> {
             ip: client.ip,
             peer_ip: client.peer,
             port: 0,
+            is_proxy: false,
             tls: client.tls.clone(),
         }
     }
