@@ -22,6 +22,8 @@ mod listeners;
 mod misbehaving;
 mod mistakes;
 mod passed_sockets;
+#[cfg(feature = "otlp")] // some of what the pages promise comes with it
+mod observability;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod process;
