@@ -21,11 +21,11 @@ mod listener_kinds;
 mod listeners;
 mod misbehaving;
 mod mistakes;
-mod passed_sockets;
 #[cfg(feature = "otlp")] // some of what the pages promise comes with it
 mod observability;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod passed_sockets;
 mod process;
 mod readme;
 mod real_programs;
