@@ -113,7 +113,9 @@ fn hostile() {
 fn main() {
     measure("ten plain steps, to compare", &mut bench(TEN_PLAIN_STEPS));
     measure("native condition", &mut bench("  - when: request.method == 'POST' && path.id != '8'\n    log: never\n"));
-    let interpreted = "  - when: \"if request.method == 'POST' { path.id != '8' } else { false }\"\n    log: never\n";
+    let straight = "  - when: \"if request.method == 'POST' { path.id != '8' } else { false }\"\n    log: never\n";
+    measure("native condition with statements", &mut bench(straight));
+    let interpreted = "  - when: \"switch request.method { 'POST' => path.id != '8', _ => false }\"\n    log: never\n";
     measure("interpreted condition", &mut bench(interpreted));
     let closure = "  - when: \"['a', 'b', 'c'].some(|x| x == path.id)\"\n    log: never\n";
     measure("interpreted condition with a closure", &mut bench(closure));
