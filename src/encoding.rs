@@ -4,6 +4,7 @@
 //! 1.0 §2.2 and §4.1, RFC 8259 §7. It does not know where a value comes from or whose fault a bad one is.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use data_encoding::{BASE32, BASE64, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use schemars::JsonSchema;
@@ -27,6 +28,25 @@ pub enum Encoding {
     Xml,
     /// What stands between the quotes of a JSON string.
     JsonString,
+}
+
+/// Writes an address; that of IPv4, which nearly every request has, without the machinery of a format.
+pub fn write_ip(ip: IpAddr, out: &mut String) {
+    match ip {
+        IpAddr::V4(ip) => {
+            out.reserve("255.255.255.255".len());
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push('.');
+                }
+                out.push_str(itoa::Buffer::new().format(octet));
+            }
+        }
+        IpAddr::V6(ip) => {
+            // A text takes whatever is written to it.
+            let _ = write!(out, "{ip}");
+        }
+    }
 }
 
 impl Encoding {

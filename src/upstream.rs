@@ -38,7 +38,7 @@ pub use balance::{Balance, Eject, Targets, Upstream};
 pub use budget::RetryBudget;
 pub use care::Care;
 pub use dns::Dns;
-pub use fields::remove_hop_by_hop;
+pub use fields::{remove_hop_by_hop, remove_where};
 pub use health::Check;
 pub use origin::{Host, Http2, Origin};
 pub use pool::Pool;

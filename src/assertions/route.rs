@@ -320,7 +320,7 @@ struct RouteStep {
 }
 
 impl Routes for RouteStep {
-    fn prepare(&self, x: &mut Exchange) -> Result<Call, Box<Fault>> {
+    fn prepare(&self, x: &mut Exchange) -> Result<Box<Call>, Box<Fault>> {
         let upgrade = self.upgrades.asked(&x.request)?;
         let mut headers = x.request.headers.clone();
         let snapshot = x.snapshot.clone();
@@ -356,7 +356,7 @@ impl Routes for RouteStep {
             (None, None) => HostHeader::Upstream,
         };
         x.sending_since_ns = x.worker.clock.mono_ns();
-        Ok(Call {
+        Ok(Box::new(Call {
             destination: sent.destination,
             answer_to_head: x.request.method == Method::HEAD,
             method,
@@ -371,7 +371,7 @@ impl Routes for RouteStep {
             addresses: sent.addresses,
             upgrade,
             key: sent.key,
-        })
+        }))
     }
 
     fn finish(&self, x: &mut Exchange, result: Result<Answer, SendError>) -> Verdict {

@@ -4,10 +4,16 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::Method;
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde_json::Value as Json;
 
 use super::trace_context::TraceId;
+use crate::encoding::write_ip;
+
+/// Room for an ordinary line, so that writing one grows the batch at most once.
+const LINE_BYTES: usize = 512;
 
 /// How much attention a record asks for. Steps only raise it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +64,8 @@ pub struct Record {
     pub service: Option<Arc<str>>,
     pub snapshot: Option<Arc<str>>,
     pub client_ip: Option<IpAddr>,
-    pub method: String,
-    pub host: String,
+    pub method: Option<Method>,
+    pub host: Option<Arc<str>>,
     pub path: String,
     pub status: u16,
     /// `sent`, `denied`, `broken` or `gone` (the client left first); `pending` in a record that was required
@@ -91,10 +97,14 @@ pub struct Record {
 impl Record {
     /// Appends the record as one JSON line.
     pub fn write_line(&self, out: &mut String) {
+        out.reserve(LINE_BYTES);
         let mut line = Line { out, first: true };
         line.out.push('{');
         if let Some(time) = self.time {
-            line.text("time", &time.to_string());
+            line.quoted("time", |out| {
+                // A text takes whatever is written to it.
+                let _ = DateTimePrinter::new().print_timestamp(&time, out);
+            });
         }
         line.text("request_id", &self.request_id);
         if let Some(trace) = self.trace_id {
@@ -104,10 +114,10 @@ impl Record {
         line.optional("snapshot", self.snapshot.as_deref());
         line.optional("listener", self.listener.as_deref());
         if let Some(ip) = self.client_ip {
-            line.text("client_ip", &ip.to_string());
+            line.quoted("client_ip", |out| write_ip(ip, out));
         }
-        line.text("method", &self.method);
-        line.text("host", &self.host);
+        line.text("method", self.method.as_ref().map_or("", Method::as_str));
+        line.text("host", self.host.as_deref().unwrap_or_default());
         line.text("path", &self.path);
         line.number("status", u64::from(self.status));
         line.text("outcome", self.outcome);
@@ -163,6 +173,14 @@ impl Line<'_> {
         write_json_text(value, self.out);
     }
 
+    /// A text that needs no escapes.
+    fn quoted(&mut self, name: &str, write: impl FnOnce(&mut String)) {
+        self.key(name);
+        self.out.push('"');
+        write(self.out);
+        self.out.push('"');
+    }
+
     fn optional(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(name, value);
@@ -195,8 +213,9 @@ impl Line<'_> {
 /// A JSON string: quotes, backslashes and all control characters escaped, so that no value forges a line.
 pub fn write_json_text(value: &str, out: &mut String) {
     out.push('"');
-    // Nearly every text is plain; what is not goes character by character.
-    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    // Nearly every text is plain; what is not goes character by character. No early end: so it takes many at once.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if value.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(value);
         out.push('"');
         return;

@@ -77,9 +77,11 @@ impl Writer {
 impl Sink {
     /// Hands lines over; never waits.
     pub fn write(&self, lines: String) {
-        let count = lines.matches('\n').count() as u64;
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.jobs.try_send(Job::Lines(lines)) {
-            self.lost.fetch_add(count, Ordering::Relaxed);
+        match self.jobs.try_send(Job::Lines(lines)) {
+            Err(TrySendError::Full(Job::Lines(lines)) | TrySendError::Disconnected(Job::Lines(lines))) => {
+                self.lost.fetch_add(count(&lines), Ordering::Relaxed);
+            }
+            _ => {}
         }
     }
 
@@ -98,12 +100,17 @@ impl Sink {
     }
 }
 
+/// How many records these lines are.
+fn count(lines: &str) -> u64 {
+    lines.matches('\n').count() as u64
+}
+
 fn write_all(queue: &Receiver<Job>, output: &mut Output, lost: &AtomicU64) {
     while let Ok(job) = queue.recv() {
         match job {
             Job::Lines(lines) => {
                 if let Err(error) = output.write(&lines) {
-                    lost.fetch_add(lines.matches('\n').count() as u64, Ordering::Relaxed);
+                    lost.fetch_add(count(&lines), Ordering::Relaxed);
                     tracing::error!(%error, "records could not be written");
                 }
             }

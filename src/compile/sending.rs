@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
+use crate::encoding::write_ip;
 use crate::engine::exchange::Exchange;
 use crate::source::{DurationValue, Literal, OneOrMany, Span};
-use crate::upstream::{Retry, RetryOn, Timeouts};
+use crate::upstream::{Retry, RetryOn, Timeouts, remove_where};
 
 /// Attempts of one call, at most.
 const ATTEMPTS_MAX: u32 = 10;
@@ -150,13 +151,14 @@ impl ForwardFields {
         let behind_proxy = x.client.ip.to_canonical() != peer;
         let before = behind_proxy.then(|| Before::of(x, headers));
         if !behind_proxy || self == ForwardFields::None {
-            remove_claims(headers, |name| {
+            remove_where(headers, |name| {
                 (*name == X_REAL_IP || name.as_str().starts_with(X_FORWARDED)) && !x.headers_set.contains(name)
             });
         }
         if matches!(self, ForwardFields::XForwarded | ForwardFields::Both) {
-            let chain = before.as_ref().map(|before| format!("{}, ", before.x_forwarded_for)).unwrap_or_default();
-            set(headers, FOR, HeaderValue::from_str(&format!("{chain}{peer}")).ok());
+            let mut chain = before.as_ref().map(|before| format!("{}, ", before.x_forwarded_for)).unwrap_or_default();
+            write_ip(peer, &mut chain);
+            set(headers, FOR, HeaderValue::try_from(chain).ok());
             if !behind_proxy || !headers.contains_key(&PROTO) {
                 set(headers, PROTO, Some(HeaderValue::from_static(x.client.scheme)));
             }
@@ -164,7 +166,7 @@ impl ForwardFields {
                 set(headers, HOST, client_host.cloned());
             }
         } else {
-            remove_claims(headers, |name| [&FOR, &PROTO, &HOST].contains(&name) && !x.headers_set.contains(name));
+            remove_where(headers, |name| [&FOR, &PROTO, &HOST].contains(&name) && !x.headers_set.contains(name));
         }
         if matches!(self, ForwardFields::Rfc7239 | ForwardFields::Both) {
             let mut chain = before.map(|before| format!("{}, ", before.forwarded)).unwrap_or_default();
@@ -206,13 +208,6 @@ fn element(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
-    }
-}
-
-fn remove_claims(headers: &mut HeaderMap, claimed: impl Fn(&HeaderName) -> bool) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| claimed(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
     }
 }
 

@@ -268,9 +268,9 @@ impl Exchange {
             service: service.name.clone(),
             snapshot: Some(self.snapshot.version.clone()),
             client_ip: Some(self.client.ip),
-            method: self.asked_method().to_string(),
+            method: Some(self.asked_method().clone()),
             path: self.asked_path(),
-            host: self.request.host.to_string(),
+            host: Some(self.request.host.clone()),
             scheme: identity.map(|identity| identity.scheme),
             subject: identity.map(|identity| identity.subject.clone()),
             client: identity.and_then(|identity| identity.client.clone()),
@@ -297,8 +297,8 @@ impl Exchange {
         record.snapshot = Some(snapshot.version.clone());
         record.client_ip = Some(self.client.ip);
         record.path = self.asked_path();
-        record.method = self.asked_method().to_string();
-        record.host = self.request.host.to_string();
+        record.method = Some(self.asked_method().clone());
+        record.host = Some(self.request.host.clone());
         record.status = match (record.outcome, self.answer) {
             ("gone", None) => 499,
             (_, answer) => answer.map_or(0, |answer| answer.status.as_u16()),

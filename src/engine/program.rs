@@ -73,7 +73,7 @@ pub enum Flow<'a> {
 
 /// The step that sends upstream. The engine awaits the call in place, so that it needs no box.
 pub trait Routes: Send + Sync {
-    fn prepare(&self, x: &mut Exchange) -> Result<Call, Box<Fault>>;
+    fn prepare(&self, x: &mut Exchange) -> Result<Box<Call>, Box<Fault>>;
     fn finish(&self, x: &mut Exchange, result: Result<Answer, SendError>) -> Verdict;
 }
 

@@ -19,22 +19,22 @@ use crate::engine::value::Text;
 use crate::engine::worker::Worker;
 use crate::fault::Fault;
 use crate::path::{CanonicalPath, decode_segment};
-use crate::upstream::remove_hop_by_hop;
+use crate::upstream::{remove_hop_by_hop, remove_where};
 
 /// Time that `on_fault` has at least, also where the pipeline has used up the request's own.
 const ON_FAULT_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// Answers a request. `refused` is what the server found wrong with its head.
-pub async fn serve(
+pub fn serve(
     worker: Rc<Worker>,
     client: Client,
     parts: http::request::Parts,
     body: Body,
     refused: Option<Box<Fault>>,
-) -> http::Response<Outgoing> {
+) -> impl Future<Output = http::Response<Outgoing>> {
+    // Before the future, which has no room for what the exchange is made of.
     let x = exchange(worker, client, parts, body, refused);
-    let x = answer(x).await;
-    leave(x)
+    async move { leave(answer(x).await) }
 }
 
 /// Builds the exchange and selects its service; a fault waits in it for [`answer`].
@@ -266,17 +266,9 @@ pub fn apply(edit: &AnswerEdit, headers: &mut http::HeaderMap) {
             headers.remove(name);
         }
         AnswerEdit::RemovePrefix(prefix) => {
-            remove_where(headers, |name| name.as_str().starts_with(&**prefix));
+            remove_where(headers, |name| name.as_str().starts_with(&**prefix) && !is_framing(name));
         }
         AnswerEdit::Keep(names) => remove_where(headers, |name| !names.contains(name) && !is_framing(name)),
-    }
-}
-
-fn remove_where(headers: &mut http::HeaderMap, unwanted: impl Fn(&http::HeaderName) -> bool) {
-    let names: Vec<http::HeaderName> =
-        headers.keys().filter(|name| unwanted(name) && !is_framing(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
     }
 }
 

@@ -250,7 +250,7 @@ fn attributes(x: &Exchange, record: &Record) -> Vec<(&'static str, Attribute)> {
         ("url.scheme", Some(x.client.scheme)),
         ("url.path", Some(&*record.path)),
         ("http.route", x.route()),
-        ("server.address", Some(&*record.host)),
+        ("server.address", record.host.as_deref()),
         ("client.address", client.as_deref()),
         ("network.protocol.version", Some(version)),
         (ERROR, error.as_deref()),

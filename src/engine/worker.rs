@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use data_encoding::HEXLOWER;
 use tokio::sync::Notify;
 
 use crate::audit::metrics::Metrics;
@@ -198,7 +199,7 @@ impl Worker {
     pub fn request_id(&self) -> String {
         let count = self.id_count.get().wrapping_add(1);
         self.id_count.set(count);
-        format!("{:016x}{:016x}", self.id_seed, scramble(self.id_seed ^ count))
+        HEXLOWER.encode(&(u128::from(self.id_seed) << 64 | u128::from(scramble(self.id_seed ^ count))).to_be_bytes())
     }
 
     /// Room for the variables of a request.
@@ -251,15 +252,15 @@ impl Worker {
     }
 
     /// Sends a call.
-    pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
-        self.send_watched(call, None).await
+    pub async fn send(&self, call: impl Into<Box<Call>>) -> Result<Answer, SendError> {
+        self.send_watched(call.into(), None).await
     }
 
     /// The same with somebody who hears of each attempt; those of a policy test are none.
-    pub async fn send_watched(&self, call: Call, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
+    pub async fn send_watched(&self, call: Box<Call>, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
         match &self.transport {
             Transport::Pool(pool) => pool.send_watched(call, watching).await,
-            Transport::Given(given) => given.send(call).await,
+            Transport::Given(given) => given.send(*call).await,
         }
     }
 }

@@ -3,37 +3,48 @@
 //!
 //! Forwarding fields (`X-Forwarded-For`, `Via`) are not set here.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use crate::body::Body;
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// Removes the fields that end at this hop: `Connection`, what it names, and those that always do.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: SmallVec<[HeaderName; 4]> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            .collect();
-        // Whose the message is and where it ends is no option of a connection (RFC 9110 §7.6.1).
-        for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    let mut named: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for value in headers.get_all(CONNECTION) {
+        let options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        // These two name no field, or one that goes anyway.
+        let is_word =
+            |option: &[u8]| option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close");
+        named
+            .extend(options.filter(|option| !is_word(option)).filter_map(|option| HeaderName::from_bytes(option).ok()));
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION] {
+    // Whose the message is and where it ends is no option of a connection (RFC 9110 §7.6.1).
+    for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
         headers.remove(name);
     }
-    for name in [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    remove_where(headers, |name| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    });
+}
+
+/// Removes the fields whose names are unwanted. One look at each field there is costs less than a search for each
+/// name there could be.
+pub fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in &names {
         headers.remove(name);
     }
 }
@@ -41,9 +52,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Makes the framing fields of a request agree with its body, and nothing else.
 pub(super) fn frame_request(method: &Method, headers: &mut HeaderMap, body: &Body) {
     // What a policy wrote must not cost keep-alive, nor ask for what is not done.
-    for name in [CONNECTION, UPGRADE, EXPECT, CONTENT_LENGTH, TRANSFER_ENCODING] {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| {
+        matches!(name.as_str(), "connection" | "upgrade" | "expect" | "content-length" | "transfer-encoding")
+    });
     match body.size() {
         // RFC 9110 §8.6: where content is expected, its absence is said.
         Some(0) if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {

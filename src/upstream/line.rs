@@ -117,7 +117,7 @@ impl Line {
         limits: PoolLimits,
         first_byte: Duration,
         total: Duration,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+    ) -> Result<impl Future<Output = Result<Response<Incoming>, Refused>> + use<>, Unanswered> {
         self.stage.set(Stage::Asked);
         self.limits.set(limits);
         self.heard.set(false);
@@ -128,11 +128,10 @@ impl Line {
         self.body_sent.set(request.body().held().is_some());
         self.is_upgrade.set(request.headers().contains_key(UPGRADE));
         let line = self.clone();
-        let sent = match self.sender.borrow_mut().as_mut() {
+        match self.sender.borrow_mut().as_mut() {
             Some(sender) => Ok(sender.try_send_request(request.map(|body| RequestBody { body, line }))),
             None => Err(Unanswered::Unsent(Box::new(request))),
-        };
-        async move { sent?.await.map_err(Unanswered::from) }
+        }
     }
 
     /// The connection that the upstream has upgraded, once nobody speaks HTTP over it any more.
@@ -240,6 +239,9 @@ impl Carries for Line {
     // hyper hands it on as the cause of its own error.
     fn body_failed(&self, _: &BodyFault) {}
 }
+
+/// hyper's own word for it.
+type Refused = TrySendError<Request<RequestBody<Line>>>;
 
 /// No answer came.
 pub(super) enum Unanswered {

@@ -66,6 +66,15 @@ pub(super) enum Carrier {
     Stream(Rc<Stream>),
 }
 
+/// How a call is carried.
+pub(super) struct Got {
+    pub(super) carrier: Carrier,
+    /// The connection was used before.
+    pub(super) reused: bool,
+    /// It took time.
+    pub(super) waited: bool,
+}
+
 /// Counts a connection that is being opened.
 struct Opening<'a>(&'a Lane);
 
@@ -148,26 +157,40 @@ impl Pool {
         }
     }
 
-    /// What carries the call, and whether it was used before.
-    pub(super) async fn carrier(&self, wanted: Wanted<'_>) -> Result<(Carrier, bool), SendError> {
+    /// What carries the call.
+    pub(super) async fn carrier(&self, wanted: Wanted<'_>) -> Result<Got, SendError> {
         let (lane, known) = (self.lane(wanted.origin), self.known(wanted.origin));
-        let mut deadline = None;
-        let deadline = loop {
+        if !wanted.fresh
+            && let Some(carrier) = lane.take(&wanted, known.as_deref())
+        {
+            return Ok(Got { carrier, reused: true, waited: false });
+        }
+        // In a box, because it is rare and large: whoever sends a call carries a future with room for it.
+        let (carrier, reused) = Box::pin(self.wait_or_open(lane, known, wanted)).await?;
+        Ok(Got { carrier, reused, waited: true })
+    }
+
+    /// A connection that was given back meanwhile, or a new one.
+    async fn wait_or_open(
+        &self,
+        lane: Rc<Lane>,
+        known: Option<Found>,
+        wanted: Wanted<'_>,
+    ) -> Result<(Carrier, bool), SendError> {
+        let timer = self.wheel.timer();
+        timer.set(wanted.time);
+        let deadline = &timer;
+        loop {
             if !wanted.fresh
                 && let Some(carrier) = lane.take(&wanted, known.as_deref())
             {
                 return Ok((carrier, true));
             }
-            let deadline = deadline.get_or_insert_with(|| {
-                let timer = self.wheel.timer();
-                timer.set(wanted.time);
-                timer
-            });
             let is_full = wanted.limits.max > 0 && lane.open.get() >= wanted.limits.max;
             // One connection is enough for many calls: who comes while it is being opened waits for it.
             let is_coming = lane.is_shared.get() && lane.opening.get() > 0;
             if !is_full && !is_coming {
-                break deadline;
+                break;
             }
             match lane.take(&wanted, known.as_deref()) {
                 Some(Carrier::Line(line)) => line.close(), // makes room once its task has run
@@ -178,7 +201,7 @@ impl Pool {
             if lane.waiting.get() >= WAITING_MAX || within(deadline, lane.wait()).await.is_none() {
                 return Err(if is_full { SendError::Busy } else { SendError::TimeoutConnect });
             }
-        };
+        }
         let opening = Opening::one(&lane);
         let place = Place::take(lane.clone());
         let stream = connect(&self.wheel, &self.names, wanted.origin, wanted.addresses, deadline).await?;

@@ -13,11 +13,12 @@ use super::budget::RetryBudget;
 use super::fields::{clean_answer, frame_request, remove_hop_by_hop};
 use super::line::{Expired, Line, Unanswered};
 use super::origin::{Http2, Origin};
-use super::pool::{Carrier, Pool, Wanted};
+use super::pool::{Carrier, Got, Pool, Wanted};
 use super::target::{Load, Target};
 use super::trunk::Stream;
 use super::{Answer, Call, Destination, HostHeader, PoolLimits, SendError, Watching};
 use crate::body::{Body, BodyFault, Inbound, Trailers};
+use crate::clock::Clock;
 use crate::clock::wheel::Timer;
 
 /// Longest pause between two attempts.
@@ -53,6 +54,8 @@ struct Attempt<'a> {
     origin: &'a Arc<Origin>,
     limits: PoolLimits,
     started_ms: u64,
+    /// When it began.
+    now_ms: u64,
     number: u32,
     /// The request must survive the attempt, because another may follow.
     keep: bool,
@@ -97,13 +100,13 @@ impl Destination {
         }
     }
 
-    fn note(&self, chosen: &Chosen, now_ms: u64, result: &Result<Answer, Failure>) {
+    fn note(&self, chosen: &Chosen, clock: &Clock, result: &Result<Answer, Failure>) {
         let (Destination::Upstream(upstream), Chosen::Target(target)) = (self, chosen) else { return };
         match result {
             Ok(answer) if !matches!(answer.status.as_u16(), 502..=504) => target.succeeded(),
             // Not the target's doing.
             Err(Failure { error: SendError::RequestBody(_) | SendError::TimeoutTotal | SendError::Busy, .. }) => {}
-            Ok(_) | Err(_) => upstream.failed(target, now_ms),
+            Ok(_) | Err(_) => upstream.failed(target, clock.mono_ms()),
         }
     }
 }
@@ -112,6 +115,15 @@ impl Call {
     fn is_idempotent(&self) -> bool {
         let methods = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE];
         methods.contains(&self.method)
+    }
+
+    /// What is sent; with `keep` it can be sent again.
+    fn request(&mut self, keep: bool) -> Result<Request<Body>, SendError> {
+        let mut request = Request::new(self.body.give().map_err(SendError::RequestBody)?);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = if keep { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        Ok(request)
     }
 
     fn set_host(&mut self, origin: &Origin) {
@@ -126,12 +138,17 @@ impl Call {
 
 impl Pool {
     /// Sends the call. Dropping the future closes the connection that it uses.
-    pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
-        self.send_watched(call, None).await
+    pub fn send(&self, call: impl Into<Box<Call>>) -> impl Future<Output = Result<Answer, SendError>> {
+        self.send_watched(call.into(), None)
     }
 
     /// The same with somebody who hears of each attempt.
-    pub async fn send_watched(&self, mut call: Call, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
+    // A call is large, and each future that it passes through would have room for it twice.
+    pub async fn send_watched(
+        &self,
+        mut call: Box<Call>,
+        watching: Option<&dyn Watching>,
+    ) -> Result<Answer, SendError> {
         if call.method == Method::CONNECT {
             return Err(SendError::Connect("CONNECT is not forwarded".to_owned()));
         }
@@ -149,9 +166,9 @@ impl Pool {
         budget.count_call(started_ms);
         let repeatable = call.body.held().is_some() && (call.retry.any_method || call.is_idempotent());
         let mut tried: SmallVec<[Arc<Target>; 4]> = SmallVec::new();
-        let mut number = 1;
+        let (mut number, mut now_ms) = (1, started_ms);
         loop {
-            let chosen = destination.choose(self.clock.mono_ms(), &tried, call.key)?;
+            let chosen = destination.choose(now_ms, &tried, call.key)?;
             let load = destination.load(&chosen);
             let origin = match &call.upgrade {
                 Some(_) => Arc::new(Origin::clone(chosen.origin()).speaking(Http2::Never)),
@@ -160,9 +177,9 @@ impl Pool {
             call.set_host(&origin);
             let watched = watching.map(|by| (by, by.begins(number, &origin, &mut call)));
             let keep = repeatable && number < call.retry.attempts;
-            let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, number, keep };
+            let attempt = Attempt { origin: &origin, limits: destination.limits(), started_ms, now_ms, number, keep };
             let mut result = self.attempt(&mut call, &attempt).await;
-            destination.note(&chosen, self.clock.mono_ms(), &result);
+            destination.note(&chosen, &self.clock, &result);
             if let Some((by, watched)) = watched {
                 by.ended(watched, result.as_ref().map(|answer| answer.status).map_err(|failure| &failure.error));
             }
@@ -178,7 +195,7 @@ impl Pool {
                 tried.push(target);
             }
             self.pause(&call, number, started_ms).await?;
-            number += 1;
+            (number, now_ms) = (number + 1, self.clock.mono_ms());
         }
     }
 
@@ -189,7 +206,7 @@ impl Pool {
     async fn pause(&self, call: &Call, number: u32, started_ms: u64) -> Result<(), SendError> {
         let doublings = number.saturating_sub(1).min(16);
         let pause = call.retry.backoff.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-        if pause >= self.left(call, started_ms)? {
+        if pause >= left(call, started_ms, self.clock.mono_ms())? {
             return Err(SendError::TimeoutTotal);
         }
         if !pause.is_zero() {
@@ -200,23 +217,21 @@ impl Pool {
         Ok(())
     }
 
-    /// What is left of the call's total time.
-    fn left(&self, call: &Call, started_ms: u64) -> Result<Duration, SendError> {
-        let elapsed = Duration::from_millis(self.clock.mono_ms().saturating_sub(started_ms));
-        call.timeouts.total.checked_sub(elapsed).filter(|left| !left.is_zero()).ok_or(SendError::TimeoutTotal)
-    }
-
     /// One attempt, and one more on a fresh connection if the one from the pool had died unnoticed.
     async fn attempt(&self, call: &mut Call, attempt: &Attempt<'_>) -> Result<Answer, Failure> {
         let resendable = call.body.held().is_some() && call.is_idempotent();
-        let mut fresh = false;
+        let (mut fresh, mut now_ms) = (false, attempt.now_ms);
         loop {
-            let before_ms = self.clock.mono_ms();
-            let (carrier, reused) = self.connection(call, attempt, fresh).await?;
-            let connect_ms = u32::try_from(self.clock.mono_ms().saturating_sub(before_ms)).unwrap_or(u32::MAX);
+            let before_ms = now_ms;
+            let Got { carrier, reused, waited } = self.connection(call, attempt, now_ms, fresh).await?;
+            if waited {
+                now_ms = self.clock.mono_ms();
+            }
+            let connect_ms = u32::try_from(now_ms.saturating_sub(before_ms)).unwrap_or(u32::MAX);
             let keep = attempt.keep || (reused && resendable);
             let total = self.wheel.timer();
-            let failure = match self.ask(&carrier, call, attempt, keep, &total).await {
+            let left = left(call, attempt.started_ms, now_ms)?;
+            let failure = match self.ask(&carrier, call, attempt, keep, left, &total).await {
                 Ok(response) if call.upgrade.is_some() && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     let switched = self.switched(&carrier, call, attempt, response).await;
                     return switched.map(|answer| Answer { connect_ms, reused, ..answer });
@@ -238,12 +253,12 @@ impl Pool {
             if !reused || !resend {
                 return Err(failure);
             }
-            fresh = true;
+            (fresh, now_ms) = (true, self.clock.mono_ms());
         }
     }
 
-    async fn connection(&self, call: &Call, attempt: &Attempt<'_>, fresh: bool) -> Result<(Carrier, bool), Failure> {
-        let left = self.left(call, attempt.started_ms)?;
+    async fn connection(&self, call: &Call, attempt: &Attempt<'_>, now_ms: u64, fresh: bool) -> Result<Got, Failure> {
+        let left = left(call, attempt.started_ms, now_ms)?;
         let wanted = Wanted {
             origin: attempt.origin,
             limits: attempt.limits,
@@ -264,38 +279,22 @@ impl Pool {
         call: &mut Call,
         attempt: &Attempt<'_>,
         keep: bool,
+        left: Duration,
         total: &Timer,
     ) -> Result<Response<Incoming>, Failure> {
-        let left = self.left(call, attempt.started_ms)?;
-        let mut request = Request::new(call.body.give().map_err(SendError::RequestBody)?);
-        *request.method_mut() = call.method.clone();
-        *request.uri_mut() = Uri::from(call.target.clone());
-        *request.headers_mut() = if keep { call.headers.clone() } else { std::mem::take(&mut call.headers) };
         let first_byte = call.timeouts.first_byte;
-        let asked = match carrier {
-            Carrier::Line(line) => line.ask(request, attempt.limits, first_byte, left).await,
+        match carrier {
+            Carrier::Line(line) => {
+                let answer = line.ask(call.request(keep)?, attempt.limits, first_byte, left);
+                let answer = answer.map_err(|unanswered| why(unanswered, carrier, call, attempt))?;
+                answer.await.map_err(|error| why(error.into(), carrier, call, attempt))
+            }
             Carrier::Stream(stream) => {
                 total.set(left);
-                stream.ask(request, attempt.origin.https, first_byte, total).await
+                let answer = stream.ask(call.request(keep)?, attempt.origin.https, first_byte, total);
+                answer.await.map_err(|unanswered| why(unanswered, carrier, call, attempt))
             }
-        };
-        asked.map_err(|unanswered| match unanswered {
-            Unanswered::Broken(error) => match carrier {
-                Carrier::Line(line) => failure(line, &error),
-                Carrier::Stream(stream) => stream_failure(stream, &error),
-            },
-            Unanswered::Late(expired) => late(expired).into(),
-            Unanswered::Unsent(unsent) => {
-                let (parts, body) = unsent.into_parts();
-                call.headers = parts.headers;
-                call.body = body;
-                // HTTP/2 has another form for both.
-                call.headers.remove(TE);
-                call.set_host(attempt.origin);
-                let error = SendError::Connect("the connection was closed before the request was sent".to_owned());
-                Failure { error, sent: Sent::Nothing }
-            }
-        })
+        }
     }
 
     /// The upstream has upgraded the connection: to what it was asked for, or the call has failed.
@@ -372,6 +371,33 @@ impl Pool {
             tunnel: None,
         })
     }
+}
+
+/// What a missing answer means for the call, which gets back what was not sent.
+fn why(unanswered: Unanswered, carrier: &Carrier, call: &mut Call, attempt: &Attempt<'_>) -> Failure {
+    match unanswered {
+        Unanswered::Broken(error) => match carrier {
+            Carrier::Line(line) => failure(line, &error),
+            Carrier::Stream(stream) => stream_failure(stream, &error),
+        },
+        Unanswered::Late(expired) => late(expired).into(),
+        Unanswered::Unsent(unsent) => {
+            let (parts, body) = unsent.into_parts();
+            call.headers = parts.headers;
+            call.body = body;
+            // HTTP/2 has another form for both.
+            call.headers.remove(TE);
+            call.set_host(attempt.origin);
+            let error = SendError::Connect("the connection was closed before the request was sent".to_owned());
+            Failure { error, sent: Sent::Nothing }
+        }
+    }
+}
+
+/// What is left of the call's total time.
+fn left(call: &Call, started_ms: u64, now_ms: u64) -> Result<Duration, SendError> {
+    let elapsed = Duration::from_millis(now_ms.saturating_sub(started_ms));
+    call.timeouts.total.checked_sub(elapsed).filter(|left| !left.is_zero()).ok_or(SendError::TimeoutTotal)
 }
 
 /// Whether the call's own rules ask for another attempt.

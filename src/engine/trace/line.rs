@@ -208,7 +208,7 @@ fn shortened(record: &Record) -> Record {
     let cut = |text: &str| text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default().to_owned();
     Record {
         path: cut(&record.path),
-        host: cut(&record.host),
+        host: record.host.as_deref().map(|host| cut(host).into()),
         detail: record.detail.as_deref().map(cut),
         message: None,
         fields: Vec::new(),
