@@ -122,3 +122,19 @@ fn coders_stand_behind_each_other() {
     let again = in_pieces(&mut chain, &packed, 1000).unwrap();
     assert_eq!(inflated(Format::Zlib, &again, WIDE).unwrap(), data);
 }
+
+#[test]
+fn a_state_that_served_before_writes_the_same() {
+    let (long, short) = (Bytes::from("abcdefgh".repeat(20_000)), Bytes::from_static(b"abcdefgh"));
+    for format in ALL {
+        let pack = |data: &Bytes, level| code(&mut Deflater::new(format, level, false), data.clone()).unwrap();
+        let first = (pack(&short, 6), pack(&short, 1));
+        // One that was given up in the middle, too.
+        let mut given_up = Deflater::new(format, 6, true);
+        given_up.push(long.clone());
+        assert!(matches!(given_up.pull(), Ok(Pull::Data(_))));
+        drop(given_up);
+        pack(&long, 6);
+        assert_eq!((pack(&short, 6), pack(&short, 1)), first);
+    }
+}
