@@ -95,7 +95,7 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        PoolLimits { idle: Duration::from_secs(30), max_idle: 64, max: 0 }
+        PoolLimits { idle: Duration::from_secs(30), max_idle: 512, max: 0 }
     }
 }
 

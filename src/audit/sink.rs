@@ -77,11 +77,9 @@ impl Writer {
 impl Sink {
     /// Hands lines over; never waits.
     pub fn write(&self, lines: String) {
-        match self.jobs.try_send(Job::Lines(lines)) {
-            Err(TrySendError::Full(Job::Lines(lines)) | TrySendError::Disconnected(Job::Lines(lines))) => {
-                self.lost.fetch_add(count(&lines), Ordering::Relaxed);
-            }
-            _ => {}
+        let sent = self.jobs.try_send(Job::Lines(lines));
+        if let Err(TrySendError::Full(Job::Lines(lines)) | TrySendError::Disconnected(Job::Lines(lines))) = sent {
+            self.lost.fetch_add(count(&lines), Ordering::Relaxed);
         }
     }
 

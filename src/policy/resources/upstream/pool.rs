@@ -22,7 +22,7 @@ const MAX: RangeInclusive<usize> = 0..=65_535;
 pub(super) struct PoolDoc {
     /// How long an unused connection is kept, from 1s to 1h: `30s`.
     idle: Option<DurationValue>,
-    /// Unused connections that are kept, from 1 to 4096: 64.
+    /// Unused connections that are kept, from 1 to 4096: 512.
     max_idle: Option<Spanned<usize>>,
     /// Connections at all, 0 for no bound; calls above it wait, within their `connect`, then they are 503 `route.busy`.
     max: Option<Spanned<usize>>,
