@@ -32,6 +32,7 @@ pub mod scope;
 pub mod sending;
 pub mod status;
 pub mod steps;
+pub mod target;
 pub mod text;
 pub mod url;
 pub mod writers;

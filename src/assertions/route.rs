@@ -5,17 +5,13 @@
 //! always verified.
 
 mod examples;
-mod target;
 mod upgrade;
-
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::examples::EXAMPLES;
-use self::target::{TargetParams, Way, allowed_hosts, private};
 use self::upgrade::Upgrades;
 use crate::audit::record::Upstream as SentTo;
 use crate::body::{Body, BodyLimits};
@@ -23,16 +19,15 @@ use crate::compile::calling::CallingDoc;
 use crate::compile::context::Part;
 use crate::compile::credential::cut_withheld;
 use crate::compile::flow::Happened;
-use crate::compile::sending::{ForwardFields, RetryDoc, TimeoutsDoc};
+use crate::compile::sending::{ForwardFields, RetryDoc, TimeoutsDoc, fault_of};
+use crate::compile::target::{TargetParams, Way, allowed_hosts, private};
 use crate::compile::text::Test;
 use crate::compile::{Assertion, Category, Compile, Compiled, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
 use crate::engine::program::{Condition, Routes, Verdict};
 use crate::engine::read::{Side, Slot};
-use crate::engine::run::body_fault;
 use crate::engine::value::{Type, Value};
-use crate::expr::fault_by;
 use crate::fault::Fault;
 use crate::source::{Expression, Literal, Name, OneOrMany, Spanned, Text};
 use crate::upstream::{Answer, Call, HostHeader, Retry, SendError, Timeouts};
@@ -179,24 +174,21 @@ impl Assertion for Route {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let (allowed_hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx)?, private(&self.allow_private, cx)?);
         let upgrades = Upgrades::compile(&self.upgrade, cx)?;
-        let params =
-            TargetParams { to: self.to, upstream: self.upstream, path: self.path, query: self.query, tls: self.tls };
+        let params = TargetParams {
+            of_request: true,
+            to: self.to,
+            upstream: self.upstream,
+            path: self.path,
+            query: self.query,
+            tls: self.tls,
+        };
         let way = params.compile(step, cx, allowed_hosts, addresses);
         let method = self.method.as_ref().map(|literal| cx.method_to_send(literal));
         let host = self.host.as_ref().map(|literal| host(literal, cx));
         let forward = forward(&self.forward_headers, cx);
-        let outer = match &way {
-            Some(Way { upstream: Some(upstream), .. }) => upstream.timeouts,
-            _ => Timeouts {
-                connect: Duration::MAX,
-                first_byte: Duration::MAX,
-                idle: Duration::MAX,
-                total: Duration::MAX,
-            },
-        };
-        let timeouts = match outer.connect == Duration::MAX {
-            true => self.timeouts.or_default(),
-            false => self.timeouts.tighten(outer),
+        let timeouts = match &way {
+            Some(Way { upstream: Some(upstream), .. }) => self.timeouts.tighten(upstream.timeouts),
+            _ => self.timeouts.or_default(),
         };
         let retry = match self.retry {
             Some(doc) => doc.compile(cx, step.span)?,
@@ -378,7 +370,7 @@ impl Routes for RouteStep {
         let latency_ms = x.since_ns(x.sending_since_ns) / NS_PER_MS;
         let answer = match result {
             Ok(answer) => answer,
-            Err(error) => return Verdict::Fault(fault(&error)),
+            Err(error) => return Verdict::Fault(fault_of("route", &error)),
         };
         x.record.upstream = Some(SentTo {
             target: answer.target.clone(),
@@ -433,26 +425,6 @@ fn rewrite_location(x: &Exchange, named: Option<&str>, response: &mut Response) 
     if let Ok(value) = HeaderValue::from_str(&ours) {
         response.headers.insert(name, value);
     }
-}
-
-fn fault(error: &SendError) -> Box<Fault> {
-    let detail = error.to_string();
-    let (status, code) = match error {
-        SendError::RequestBody(fault) => return body_fault(Side::Request, fault.clone()),
-        SendError::AddressRefused(_) => {
-            return fault_by(crate::engine::value::Origin::Client, "route.bad_host", detail);
-        }
-        SendError::Connect(_) => (StatusCode::BAD_GATEWAY, "route.connect"),
-        SendError::Dns(_) => (StatusCode::BAD_GATEWAY, "route.dns"),
-        SendError::Tls(_) => (StatusCode::BAD_GATEWAY, "route.tls"),
-        SendError::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "route.bad_answer"),
-        SendError::TimeoutConnect => (StatusCode::GATEWAY_TIMEOUT, "route.timeout_connect"),
-        SendError::TimeoutFirstByte => (StatusCode::GATEWAY_TIMEOUT, "route.timeout_first_byte"),
-        SendError::TimeoutTotal => (StatusCode::GATEWAY_TIMEOUT, "route.timeout_total"),
-        SendError::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "route.no_target"),
-        SendError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "route.busy"),
-    };
-    Fault::broken(status, code, detail)
 }
 
 #[cfg(test)]

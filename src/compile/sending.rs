@@ -5,15 +5,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
 use crate::encoding::write_ip;
 use crate::engine::exchange::Exchange;
+use crate::engine::read::Side;
+use crate::engine::run::body_fault;
+use crate::fault::Fault;
 use crate::source::{DurationValue, Literal, OneOrMany, Span};
-use crate::upstream::{Retry, RetryOn, Timeouts, remove_where};
+use crate::upstream::{Retry, RetryOn, SendError, Timeouts, remove_where};
 
 /// Attempts of one call, at most.
 const ATTEMPTS_MAX: u32 = 10;
@@ -119,6 +122,28 @@ impl RetryDoc {
             }
         }
         Some(retry)
+    }
+}
+
+/// A call that was not answered, as the fault of an assertion.
+pub fn fault_of(family: &str, error: &SendError) -> Box<Fault> {
+    let (status, reason) = match error {
+        SendError::RequestBody(fault) => return body_fault(Side::Request, fault.clone()),
+        SendError::AddressRefused(_) => (StatusCode::BAD_REQUEST, "bad_host"),
+        SendError::Connect(_) => (StatusCode::BAD_GATEWAY, "connect"),
+        SendError::Dns(_) => (StatusCode::BAD_GATEWAY, "dns"),
+        SendError::Tls(_) => (StatusCode::BAD_GATEWAY, "tls"),
+        SendError::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "bad_answer"),
+        SendError::TimeoutConnect => (StatusCode::GATEWAY_TIMEOUT, "timeout_connect"),
+        SendError::TimeoutFirstByte => (StatusCode::GATEWAY_TIMEOUT, "timeout_first_byte"),
+        SendError::TimeoutTotal => (StatusCode::GATEWAY_TIMEOUT, "timeout_total"),
+        SendError::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target"),
+        SendError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+    };
+    let (code, detail) = (format!("{family}.{reason}"), error.to_string());
+    match status.is_client_error() {
+        true => Fault::denied(status, code, detail),
+        false => Fault::broken(status, code, detail),
     }
 }
 

@@ -53,17 +53,18 @@ impl Compile<'_> {
 
 impl PathText {
     /// Appends the path; one with a dot segment is a fault under `code`, by origin.
-    pub fn render(&self, x: &Exchange, code: &'static str, out: &mut String) -> Result<(), Box<Fault>> {
+    pub fn render(&self, x: &Exchange, code: &str, out: &mut String) -> Result<(), Box<Fault>> {
         for segment in &self.0 {
             out.push('/');
             let from = out.len();
             segment.render(x, out).map_err(|fault| match fault.code.as_ref() {
-                "expression.path" => fault.with_code(code),
+                "expression.path" => fault.with_code(code.to_owned()),
                 _ => fault,
             })?;
             let written = out.get(from..).unwrap_or_default();
             if written.split('/').any(|part| part == "." || part == "..") {
-                return Err(fault_by(segment.facts().origin, code, "a variable made a dot segment"));
+                let fault = fault_by(segment.facts().origin, "expression.path", "a variable made a dot segment");
+                return Err(fault.with_code(code.to_owned()));
             }
         }
         Ok(())

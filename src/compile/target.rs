@@ -1,4 +1,4 @@
-//! Where a `route` goes: its origin, and the path and query that are sent.
+//! Where a step sends to: its origin, and the path and query that are sent.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::compile::url::{PathText, host_fits, is_outside, outside};
 use crate::compile::{Compile, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::message::split_authority;
-use crate::engine::value::Origin as ValueOrigin;
+use crate::engine::value::{Origin as ValueOrigin, Text as SharedText};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Literal, Name, Node, OneOrMany, Span, Spanned, Text};
@@ -19,7 +19,9 @@ use crate::tls::Calling;
 use crate::upstream::{Addresses, Destination, Origin, Upstream, number_of};
 
 /// The parameters that say where to.
-pub(super) struct TargetParams {
+pub struct TargetParams {
+    /// Path and query are those of the request where none are written; else `/` and none.
+    pub of_request: bool,
     pub to: Option<Text>,
     pub upstream: Option<Name>,
     pub path: Option<Text>,
@@ -29,14 +31,30 @@ pub(super) struct TargetParams {
 
 /// A resolved way.
 #[derive(Debug)]
-pub(super) struct Way {
+pub struct Way {
     pub upstream: Option<Arc<Upstream>>,
+    of_request: bool,
+    codes: Codes,
     origin: Option<WhereTo>,
-    /// Segments between slashes, each for its place; `None` keeps the request's path.
+    /// Segments between slashes, each for its place; without them see `of_request`.
     path: Option<PathText>,
     query: Option<TextParam>,
     /// What the upstream's targets are chosen by.
     hash_by: Option<TextParam>,
+}
+
+/// Codes of its faults.
+#[derive(Debug)]
+struct Codes {
+    bad_host: SharedText,
+    bad_path: SharedText,
+}
+
+impl Codes {
+    fn of(cx: &Compile<'_>) -> Codes {
+        let family = cx.assertion();
+        Codes { bad_host: format!("{family}.bad_host").into(), bad_path: format!("{family}.bad_path").into() }
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +70,7 @@ enum WhereTo {
 }
 
 /// What one request is sent to.
-pub(super) struct SentTo {
+pub struct SentTo {
     pub destination: Destination,
     pub target: PathAndQuery,
     pub addresses: Addresses,
@@ -60,7 +78,7 @@ pub(super) struct SentTo {
 }
 
 impl TargetParams {
-    pub(super) fn compile(
+    pub fn compile(
         self,
         step: &Step<'_>,
         cx: &mut Compile<'_>,
@@ -82,19 +100,21 @@ impl TargetParams {
                     let help = "write the path into `to`, or use `rewrite`";
                     return cx.refuse("policy.bad_value", to.0.span(), "`path` and `query` go with `upstream`", help);
                 }
-                url(&to, cx, hosts, private, tls)
+                url(&to, self.of_request, cx, hosts, private, tls)
             }
             (Some(to), None) => {
                 let name = Name { name: to.0.as_text().unwrap_or_default().into(), span: to.0.span() };
-                named(&name, self.path, self.query, cx)
+                named(&name, self.of_request, self.path, self.query, cx)
             }
-            (None, Some(name)) => named(&name, self.path, self.query, cx),
+            (None, Some(name)) => named(&name, self.of_request, self.path, self.query, cx),
             (Some(_), Some(name)) => {
                 cx.refuse("policy.bad_value", name.span, "`to` and `upstream` exclude each other", "keep one of them")
             }
             (None, None) => {
-                let help = "write `route: http://127.0.0.1:9000`, or `route: NAME` with an `upstream`";
-                cx.refuse("policy.missing_parameter", step.span, "`route` needs `to` or `upstream`", help)
+                let word = step.kind.name;
+                let message = format!("`{word}` needs `to` or `upstream`");
+                let help = format!("write `{word}: http://127.0.0.1:9000`, or `{word}: NAME` with an `upstream`");
+                cx.refuse("policy.missing_parameter", step.span, message, &help)
             }
         }
     }
@@ -108,7 +128,7 @@ fn is_url(text: &str) -> bool {
     text.contains("://") || text.starts_with("${")
 }
 
-fn named(name: &Name, path: Option<Text>, query: Option<Text>, cx: &mut Compile<'_>) -> Option<Way> {
+fn named(name: &Name, of_request: bool, path: Option<Text>, query: Option<Text>, cx: &mut Compile<'_>) -> Option<Way> {
     let upstream = cx.resource("upstream", name, |all| &all.upstreams)?;
     let path = match path {
         Some(text) => {
@@ -133,7 +153,7 @@ fn named(name: &Name, path: Option<Text>, query: Option<Text>, cx: &mut Compile<
         Some(text) => Some(self::hash_by(name, text, cx)?),
         None => None,
     };
-    Some(Way { upstream: Some(upstream), origin: None, path, query, hash_by })
+    Some(Way { upstream: Some(upstream), of_request, codes: Codes::of(cx), origin: None, path, query, hash_by })
 }
 
 /// The text of an upstream, with what there is in this service.
@@ -151,6 +171,7 @@ fn hash_by(upstream: &Name, text: &str, cx: &mut Compile<'_>) -> Option<TextPara
 /// Splits `http://host:port/path?query`; slashes and question marks inside `${...}` do not count.
 fn url(
     to: &Text,
+    of_request: bool,
     cx: &mut Compile<'_>,
     hosts: Vec<String>,
     private: Option<Arc<[IpNet]>>,
@@ -171,7 +192,7 @@ fn url(
         Some(((at, _), _)) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
         None => (rest, None),
     };
-    if path == "/" && query.is_none() {
+    if of_request && path == "/" && query.is_none() {
         let message = "a lone `/` behind the origin: keep the request's path, or send `/`?";
         let help = "write the origin without `/` to keep the path; `rewrite: { path: / }` before it sends `/`";
         return cx.refuse("policy.bad_url", node.span(), message, help);
@@ -184,7 +205,7 @@ fn url(
         Some(query) => Some(cx.text_of(&node.with_text(query), Place::QueryValue, Sink::Inside)?),
         None => None,
     };
-    Some(Way { upstream: None, origin: Some(origin), path, query, hash_by: None })
+    Some(Way { upstream: None, of_request, codes: Codes::of(cx), origin: Some(origin), path, query, hash_by: None })
 }
 
 fn origin(
@@ -226,7 +247,7 @@ fn origin(
 }
 
 /// Entries of `allowed_hosts`.
-pub(super) fn allowed_hosts(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Vec<String>> {
+pub fn allowed_hosts(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Vec<String>> {
     let mut hosts = Vec::new();
     for literal in list.iter().flat_map(|list| list.iter()) {
         let text = cx.literal(literal)?;
@@ -250,20 +271,21 @@ fn allows(allowed: &str, origin: &Origin) -> bool {
 
 impl Way {
     /// The origin by its name, where the targets are addresses of one.
-    pub(super) fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&str> {
         let dns = self.upstream.as_ref()?.dns.as_ref()?;
         Some(dns.origin.text())
     }
 
-    /// Where one request goes.
-    pub(super) fn send_to(&self, x: &Exchange, query: Option<&str>) -> Result<SentTo, Box<Fault>> {
+    /// Where one request goes; `query` is that of the request as far as it may leave.
+    pub fn send_to(&self, x: &Exchange, query: Option<&str>) -> Result<SentTo, Box<Fault>> {
         let (destination, addresses) = self.destination(x)?;
         let key = match &self.hash_by {
             Some(text) => Some(number_of(&text.read(x)?)),
             None => None,
         };
         // The common case: the request's own target, unchanged.
-        if self.path.is_none()
+        if self.of_request
+            && self.path.is_none()
             && self.query.is_none()
             && x.original.is_none()
             && query == x.request.target.query()
@@ -273,8 +295,9 @@ impl Way {
         }
         let mut target = String::with_capacity(64);
         match &self.path {
-            None => target.push_str(x.request.path.as_str()),
-            Some(path) => path.render(x, "route.bad_path", &mut target)?,
+            None if self.of_request => target.push_str(x.request.path.as_str()),
+            None => target.push('/'),
+            Some(path) => path.render(x, &self.codes.bad_path, &mut target)?,
         }
         match (&self.query, query) {
             (Some(own), _) => {
@@ -288,7 +311,7 @@ impl Way {
             (None, None) => {}
         }
         let parsed = target.parse::<PathAndQuery>();
-        let target = parsed.map_err(|error| fault_by(ValueOrigin::Client, "route.bad_path", error.to_string()))?;
+        let target = parsed.map_err(|error| bad(ValueOrigin::Client, &self.codes.bad_path, error.to_string()))?;
         Ok(SentTo { destination, target, addresses, key })
     }
 
@@ -298,7 +321,7 @@ impl Way {
             (None, Some(WhereTo::Fixed(origin))) => Ok((Destination::Origin(origin.clone()), Addresses::Any)),
             (None, Some(WhereTo::Chosen { text, hosts, private, tls })) => {
                 let written = text.read(x)?;
-                let bad = |detail: String| fault_by(text.facts().origin, "route.bad_host", detail);
+                let bad = |detail: String| bad(text.facts().origin, &self.codes.bad_host, detail);
                 let origin = Origin::parse(&written).map_err(bad)?;
                 let origin = match tls {
                     Some(tls) => origin.over(tls.clone()),
@@ -313,13 +336,17 @@ impl Way {
                 };
                 Ok((Destination::Origin(Arc::new(origin)), addresses))
             }
-            (None, None) => Err(fault_by(ValueOrigin::Policy, "route.bad_host", "the route has no origin")),
+            (None, None) => Err(bad(ValueOrigin::Policy, &self.codes.bad_host, "the step has no origin".to_owned())),
         }
     }
 }
 
+fn bad(origin: ValueOrigin, code: &str, detail: String) -> Box<Fault> {
+    fault_by(origin, "expression.absent", detail).with_code(code.to_owned())
+}
+
 /// Networks that a chosen host may resolve to; `None` in the answer means any.
-pub(super) fn private(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Option<Arc<[IpNet]>>> {
+pub fn private(list: &Option<OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Option<Arc<[IpNet]>>> {
     let mut networks = Vec::new();
     for literal in list.iter().flat_map(|list| list.iter()) {
         let text = cx.literal(literal)?;
