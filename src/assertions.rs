@@ -11,6 +11,7 @@ mod authenticate_basic;
 mod authenticate_jwt;
 mod authenticate_mtls;
 mod authorize;
+mod call_http;
 mod compare;
 mod compress;
 mod count_metric;
@@ -59,6 +60,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &authenticate_jwt::KIND,
     &authenticate_mtls::KIND,
     &authorize::KIND,
+    &call_http::KIND,
     &compare::KIND,
     &compress::KIND,
     &count_metric::KIND,

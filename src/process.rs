@@ -290,5 +290,6 @@ async fn sweep(shared: Arc<Shared>, clock_origin: Instant) {
         let clock = Clock::System(clock_origin);
         shared.rates.drop_idle(clock.mono_ns());
         shared.throttle.drop_idle(clock.mono_ms());
+        shared.answers.drop_old(clock.mono_ms());
     }
 }

@@ -4,6 +4,7 @@
 //! here. What it does not do: nothing is shared between processes and nothing survives a restart. The pieces are plain
 //! structs, so that an engine over the network can take the place of one of them.
 
+pub mod answers;
 pub mod counters;
 pub mod recent;
 pub mod seen;

@@ -66,6 +66,7 @@ impl Assertion for Try {
         let guards = guards(cx, first);
         let mut begins = before.after_undoing(&block.after);
         begins.undone.extend(routes(&block.ops));
+        begins.undone.extend(cx.unsafe_calls_since(first));
         let mut handler = cx.within(Inside::Catch, |cx| cx.block(catch, &step.path_of("catch"), begins));
         handler.ops.push(Op::EndCatch);
         cx.flow = block.after.join(handler.after);

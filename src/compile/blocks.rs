@@ -99,11 +99,12 @@ impl Compile<'_> {
                 self.refuse::<()>("policy.unreachable_step", item.span(), "no request ever gets to this child", help);
             }
             self.flow = Flow { undone: undone.clone(), ..before.clone() };
-            let errors = self.diags.error_count();
+            let (errors, first) = (self.diags.error_count(), self.steps.len());
             if let Some(child) = self.take_apart(item, format!("{}{}", step.path_of(""), index + 1)) {
                 settled = child.when.is_none() && never_fails(child.kind);
                 let ops = child_ops(self.within(Inside::Frame, |cx| cx.parts(&child)));
                 undone.extend(routes(&ops.ops));
+                undone.extend(self.unsafe_calls_since(first));
                 children.push(ops);
                 let inside = std::mem::take(&mut self.flow);
                 after = Some(match after {
@@ -135,14 +136,28 @@ impl Compile<'_> {
 
     /// Warns where a request may be sent although an alternative has sent it before.
     pub fn check_sent_once(&mut self, span: Span, any_method: bool) {
-        if self.flow.undone.is_empty() {
-            return;
-        }
         self.replayed.extend(&self.flow.undone);
+        self.check_once(span, any_method, |cx, id| !cx.unsafe_calls.contains(&id));
+    }
+
+    /// The same for a call beside the request, with a method that is not safe.
+    pub fn check_called_once(&mut self, span: Span, any_method: bool) {
+        self.check_once(span, any_method, |cx, id| cx.unsafe_calls.contains(&id));
+        self.unsafe_calls.insert(self.current());
+    }
+
+    /// Calls beside the request whose method is not safe, among the steps from this one on.
+    pub fn unsafe_calls_since(&self, first: usize) -> BTreeSet<StepId> {
+        let first = StepId::try_from(first).unwrap_or(StepId::MAX);
+        self.unsafe_calls.range(first..).copied().collect()
+    }
+
+    fn check_once(&mut self, span: Span, any_method: bool, is_such: impl Fn(&Self, StepId) -> bool) {
+        let Some(first) = self.flow.undone.iter().copied().find(|id| is_such(self, *id)) else { return };
         if any_method {
             return;
         }
-        let first = self.flow.undone.first().and_then(|id| self.steps.get(usize::from(*id)));
+        let first = self.steps.get(usize::from(first));
         let message = match first {
             Some(first) => format!("this may send a request that `{}` at {} has sent already", first.name, first.place),
             None => "this may send a request that was sent already".to_owned(),

@@ -90,6 +90,8 @@ pub struct Compile<'a> {
     pub(super) operating: Vec<Text>,
     /// `answer.*` means the response just received (`success_when`).
     pub(super) answer_is_response: bool,
+    /// `answer.*` means what the step at hand has just set.
+    pub(super) answer_members: Option<BTreeMap<Text, (Slot, Facts)>>,
     /// What the step at hand stands in, from the outermost of the service, or of the operator's assertion.
     pub(super) inside: Vec<Inside>,
     /// Loops around the step at hand.
@@ -98,6 +100,8 @@ pub struct Compile<'a> {
     pub(super) children: Vec<Written>,
     /// Routes that other steps may have to follow with the same body, because they were an alternative.
     pub(super) replayed: BTreeSet<StepId>,
+    /// Calls beside the request whose method is not safe.
+    pub(super) unsafe_calls: BTreeSet<StepId>,
     /// A step did not compile: what follows from its absence is not reported.
     pub incomplete: bool,
     /// Variables that steps which did not compile might have set: that they are not there is not reported.
@@ -145,10 +149,12 @@ impl<'a> Compile<'a> {
             frame: None,
             operating: Vec::new(),
             answer_is_response: false,
+            answer_members: None,
             inside: Vec::new(),
             looping: 0,
             children: Vec::new(),
             replayed: BTreeSet::new(),
+            unsafe_calls: BTreeSet::new(),
             incomplete: false,
             unsettled: BTreeSet::new(),
             mangled: None,

@@ -115,6 +115,11 @@ impl Kind {
             schema: schema::<A>,
         }
     }
+
+    /// Whether it is about the request itself and its answer, and no call beside it.
+    pub fn is_of_request(&self) -> bool {
+        self.category == Category::Routing && self.name != "call_http"
+    }
 }
 
 /// The parameters of an assertion, which compile themselves to a step.

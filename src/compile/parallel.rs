@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::compile::Compile;
 use crate::compile::blocks::Inside;
 use crate::compile::flow::Flow;
-use crate::compile::kind::Category;
 use crate::compile::steps::Step;
 use crate::engine::parallel::Parallel;
 use crate::engine::program::{Op, Program};
@@ -137,7 +136,7 @@ impl Compile<'_> {
 
     /// Refuses what would end the pipeline, or leave an assertion, from within a child of `parallel`.
     pub(super) fn check_stays_inside(&mut self, step: &Step<'_>) {
-        let answers = step.kind.category == Category::Routing && !self.children.is_empty();
+        let answers = step.kind.is_of_request() && !self.children.is_empty();
         let leaves = step.kind.name == "stop" && self.inside.contains(&Inside::Parallel);
         if answers || leaves {
             let message = format!("`{}` cannot stand in `parallel`: others still run", step.word);

@@ -271,6 +271,9 @@ impl Compile<'_> {
     }
 
     fn answer_member(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
+        if let Some(members) = &self.answer_members {
+            return member("answer", members, path, 1);
+        }
         if self.answer_is_response {
             return self.response(path);
         }
@@ -390,6 +393,11 @@ fn cookie(path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
     }
 }
 
+/// Whether the path goes on to a field that is no token by its name.
+fn is_plain_field(path: &[Segment<'_>], at: usize) -> bool {
+    path.get(at).is_some_and(|field| !TOKEN_FIELDS.contains(&field.name.to_ascii_lowercase().as_str()))
+}
+
 fn member(
     root: &str,
     members: &BTreeMap<Text, (Slot, Facts)>,
@@ -398,6 +406,10 @@ fn member(
 ) -> Result<Resolved, Unresolved> {
     let name = segment(path, at);
     match members.get(name) {
+        // Only some fields of a message hold a credential, all of them together may.
+        Some((slot, facts)) if name == "headers" && facts.mark == Mark::Token && is_plain_field(path, at + 1) => {
+            read(Read::Slot(*slot), Facts { mark: Mark::None, ..*facts }, at + 1)
+        }
         Some((slot, facts)) => read(Read::Slot(*slot), *facts, at + 1),
         None => {
             let known: Vec<&str> = members.keys().map(AsRef::as_ref).collect();

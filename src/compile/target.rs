@@ -11,7 +11,7 @@ use crate::compile::url::{PathText, host_fits, is_outside, outside};
 use crate::compile::{Compile, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::message::split_authority;
-use crate::engine::value::{Origin as ValueOrigin, Text as SharedText};
+use crate::engine::value::{Mark, Origin as ValueOrigin, Text as SharedText};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Literal, Name, Node, OneOrMany, Span, Spanned, Text};
@@ -274,6 +274,28 @@ impl Way {
     pub fn name(&self) -> Option<&str> {
         let dns = self.upstream.as_ref()?.dns.as_ref()?;
         Some(dns.origin.text())
+    }
+
+    /// The origins that it leads to, where they are written out.
+    pub fn origins(&self) -> Option<Vec<Arc<Origin>>> {
+        match (&self.upstream, &self.origin) {
+            (Some(upstream), _) => Some(match &upstream.dns {
+                Some(dns) => vec![dns.origin.clone()],
+                None => upstream.targets().iter().map(|target| target.origin.clone()).collect(),
+            }),
+            (None, Some(WhereTo::Fixed(origin))) => Some(vec![origin.clone()]),
+            (None, Some(WhereTo::Chosen { .. }) | None) => None,
+        }
+    }
+
+    /// Whether a secret stands in the URL.
+    pub fn carries_secret(&self) -> bool {
+        let host = match &self.origin {
+            Some(WhereTo::Chosen { text, .. }) => Some(text),
+            _ => None,
+        };
+        let path = self.path.iter().flat_map(PathText::segments);
+        path.chain(&self.query).chain(host).any(|text| text.facts().mark == Mark::Secret)
     }
 
     /// Where one request goes; `query` is that of the request as far as it may leave.

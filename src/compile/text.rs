@@ -1,6 +1,7 @@
 //! Texts, expressions and literals of parameters, with the place of every error.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
@@ -8,8 +9,8 @@ use crate::compile::Compile;
 use crate::compile::flow::{Happened, Root};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Condition, StepId};
-use crate::engine::read::Read;
-use crate::engine::value::{Facts, Mark, Origin, Type, Val};
+use crate::engine::read::{Read, Slot};
+use crate::engine::value::{Facts, Mark, Origin, Text as SharedText, Type, Val};
 use crate::expr::{self, Compiled, Place, Template, fault_by};
 use crate::fault::Fault;
 use crate::secret::keyed_hash;
@@ -250,6 +251,14 @@ impl Compile<'_> {
             let message = "the answer's body has not been read yet: only `status` and `headers` can be asked for";
             return self.refuse("policy.answer_body", node.span(), message, "put a `compare` step behind the route");
         }
+        compiled
+    }
+
+    /// Compiles a condition over what the step at hand has just set, as members of `answer`.
+    pub fn condition_over(&mut self, node: &Node, answer: BTreeMap<SharedText, (Slot, Facts)>) -> Option<Compiled> {
+        self.answer_members = Some(answer);
+        let compiled = self.condition(node);
+        self.answer_members = None;
         compiled
     }
 

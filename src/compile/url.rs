@@ -70,6 +70,11 @@ impl PathText {
         Ok(())
     }
 
+    /// What stands between its slashes.
+    pub fn segments(&self) -> &[TextParam] {
+        &self.0
+    }
+
     /// Whether it holds no variable.
     pub fn is_literal(&self) -> bool {
         self.0.iter().all(|segment| segment.literal().is_some())

@@ -283,7 +283,8 @@ fn all_fields<'x>(fields: &'x HeaderMap, name: &HeaderName) -> Val<'x> {
     if all.is_empty() { Val::Absent } else { Val::List(Cow::Owned(all)) }
 }
 
-fn field_map(fields: &HeaderMap) -> Val<'_> {
+/// All fields by name; of one that is there several times the first.
+pub fn field_map(fields: &HeaderMap) -> Val<'_> {
     let names = fields.keys().filter_map(|name| Some((name.as_str(), fields.get(name)?)));
     let members = names.map(|(name, value)| (Text::from(name), field(value).into_value()));
     Val::Map(Cow::Owned(Map(members.collect())))

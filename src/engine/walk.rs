@@ -236,7 +236,8 @@ impl Exchange {
         Noted { step, code: fault.code.to_string(), detail: fault.detail.clone() }
     }
 
-    fn note_caught(&mut self, fault: &Fault) {
+    /// Records a fault that did not decide about the request.
+    pub fn note_caught(&mut self, fault: &Fault) {
         if self.record.caught.len() < NOTED_MAX {
             let noted = self.noted(fault.step, fault);
             self.record.caught.push(noted);

@@ -28,6 +28,7 @@ use crate::engine::watch::Watchers;
 use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::Throttle;
 use crate::limits::Limits;
+use crate::store::answers::Answers;
 use crate::store::counters::Counters;
 use crate::store::seen::Seen;
 use crate::store::slots::Slots;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub rates: Counters,
     pub seen: Seen,
     pub slots: Slots,
+    pub answers: Answers,
     pub throttle: Throttle,
     pub hashes: HashPool,
     pub watchers: Arc<Watchers>,
@@ -74,6 +76,7 @@ impl Shared {
             rates: Counters::default(),
             seen: Seen::default(),
             slots: Slots::default(),
+            answers: Answers::default(),
             throttle,
             hashes,
             tracing: None,

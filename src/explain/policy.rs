@@ -47,6 +47,12 @@ pub(super) const PAGES: &[Page] = &[
         "timeout: 5s",
     ),
     page(
+        "policy.secret_in_body",
+        "A body with a secret in it would go to somebody who is not named.",
+        "Name the https origin that it goes to, written out; with an upstream all of its targets.",
+        "secrets_to: https://login.example.com",
+    ),
+    page(
         "policy.bad_json_path",
         "This is no JSONPath query, or one whose pattern the document would bring.",
         "Mend it after RFC 9535; write patterns of `match` and `search` in quotes.",
