@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use self::trace::Page;
 use crate::audit::metrics::family::Family;
 use crate::audit::sink::Sink;
+use crate::broker::sessions::Sessions;
 use crate::clock::Clock;
 use crate::engine::worker::Shared;
 use crate::identity::key_sets::KeySets;
@@ -56,6 +57,7 @@ pub struct Admin {
     pub certificates: Vec<(Arc<str>, Arc<Listening>)>,
     /// Keys that are fetched.
     pub key_sets: Arc<KeySets>,
+    pub sessions: Arc<Sessions>,
     pub draining: AtomicBool,
     /// Where monotonic time begins.
     pub clock_origin: Instant,
@@ -154,6 +156,7 @@ impl Admin {
             "targets_out": upstreams::out(&current, self.now_ms()),
             // And for keys: those that were good serve on.
             "keys": api::key_sets(&self.key_sets.standings(), Clock::system().wall().as_second()),
+            "sessions": api::sessions(&self.sessions.standings(Clock::system().wall().as_second())),
             "reload": api::reload(&current.version, &self.status),
             "workers": self.running.workers_alive(),
         });

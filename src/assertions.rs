@@ -23,6 +23,7 @@ mod for_each;
 mod generate_security_hash;
 mod r#if;
 mod include;
+mod inject_oauth_token;
 mod issue_jwt;
 mod limit_concurrency;
 mod limit_rate;
@@ -72,6 +73,7 @@ pub static CATALOGUE: &[&Kind] = &[
     &generate_security_hash::KIND,
     &r#if::KIND,
     &include::KIND,
+    &inject_oauth_token::KIND,
     &issue_jwt::KIND,
     &limit_concurrency::KIND,
     &limit_rate::KIND,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::audit::sink::To;
+use crate::broker::sessions::Sessions;
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::value::Text;
 use crate::identity::key_sets::KeySets;
@@ -68,6 +69,8 @@ pub struct Config {
     pub otlp: Option<Otlp>,
     /// Keys that are fetched, for as long as the process lives.
     pub key_sets: Arc<KeySets>,
+    /// Stored tokens.
+    pub sessions: Arc<Sessions>,
 }
 
 /// A listener and what gateway.yaml says about its use.
@@ -165,6 +168,7 @@ impl Default for Config {
             limits: Limits::default(),
             otlp: None,
             key_sets: Arc::default(),
+            sessions: Arc::default(),
         }
     }
 }
@@ -261,8 +265,10 @@ impl Config {
             .collect();
         let env = self.env.iter().filter_map(|name| Some((name.clone(), process_env.get(&**name)?.as_str().into())));
         self.key_sets.keep_in(self.state.join("keys"));
+        self.sessions.keep_in(self.state.join("sessions"));
         let values = Values {
             key_sets: self.key_sets.clone(),
+            sessions: self.sessions.clone(),
             env_listed: self.env.clone(),
             env: env.collect(),
             process_env: process_env.clone(),

@@ -16,6 +16,7 @@ pub mod reader;
 pub mod recode;
 pub mod run;
 pub mod scrubbing;
+pub mod seal;
 pub mod select;
 pub mod serve;
 pub mod snapshot;

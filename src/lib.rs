@@ -6,6 +6,7 @@ pub mod admin;
 pub mod assertions;
 pub mod audit;
 pub mod body;
+pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod coding;

@@ -8,6 +8,7 @@ mod keys;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod passed;
+mod sessions;
 mod upstreams;
 
 use std::fmt;
@@ -122,6 +123,7 @@ impl Process {
             certificates: certificates.clone(),
             clock_origin,
             key_sets: config.key_sets.clone(),
+            sessions: config.sessions.clone(),
             draining: AtomicBool::new(false),
         });
         // Only now does it take connections: whoever gets through to it finds the listeners open.
@@ -138,6 +140,7 @@ impl Process {
         let exporting = exporting.transpose().map_err(Failed::System)?;
         #[cfg(not(feature = "otlp"))]
         drop(spans); // there are none: the configuration would have been refused
+        sessions::start(config.sessions.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
         services.spawn(reloader.run());
         services.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;

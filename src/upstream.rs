@@ -192,6 +192,29 @@ pub trait Watching {
     fn ended(&self, attempt: usize, result: Result<StatusCode, &SendError>);
 }
 
+impl Call {
+    /// The same once more; `None` where its body streams.
+    pub fn copy(&self) -> Option<Call> {
+        let body = match self.body.held()? {
+            nothing if nothing.is_empty() => Body::Empty,
+            bytes => Body::Buffered(bytes.clone()),
+        };
+        Some(Call {
+            destination: self.destination.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body,
+            retry: self.retry.clone(),
+            host: self.host.clone(),
+            client_host: self.client_host.clone(),
+            addresses: self.addresses.clone(),
+            upgrade: self.upgrade.clone(),
+            ..*self
+        })
+    }
+}
+
 /// What the upstream answered.
 pub struct Answer {
     pub status: StatusCode,

@@ -6,6 +6,9 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value as Json, json};
 
+use std::sync::Arc;
+
+use crate::broker::state as broker;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::identity::key_sets::Standing;
 use crate::reload::{Report, Status};
@@ -47,6 +50,21 @@ fn service(service: &Service) -> Json {
         "holds_response_body": service.plan.response.as_deref(),
         "steps": steps.collect::<Vec<_>>(),
     })
+}
+
+/// How stored tokens stand, by session; never with a token.
+pub(super) fn sessions(standings: &[(Arc<str>, broker::Standing)]) -> Json {
+    let entry = |(name, session): &(Arc<str>, broker::Standing)| {
+        let detail = json!({
+            "state": session.word,
+            "expires_at_unix_s": session.expires_at_s,
+            "refreshed_at_unix_s": session.refreshed_at_s,
+            "last_error": session.last_error,
+            "refreshes": session.refreshes,
+        });
+        (name.to_string(), detail)
+    };
+    Json::Object(standings.iter().map(entry).collect())
 }
 
 /// How the sets of keys stand that are fetched, by their URLs.

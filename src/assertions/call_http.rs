@@ -31,6 +31,7 @@ use crate::engine::message::Response;
 use crate::engine::program::{Condition, Flow, StepId, Verdict, Waits};
 use crate::engine::read::Slot;
 use crate::engine::reader::field_map;
+use crate::engine::seal;
 use crate::engine::value::{Element, Facts, Mark, Origin as ValueOrigin, Text as SharedText, Type, Value};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::source::{DurationValue, Entries, Expression, Literal, Name, Node, OneOrMany, Size, Span, Spanned, Text};
@@ -186,6 +187,7 @@ impl Assertion for CallHttp {
             Some(expression) => Some(Test(cx.condition_over(&expression.0, members)?)),
             None => None,
         };
+        cx.flow.sealed.calls.clear();
         let (way, method, body) = (way?, method?, body?);
         if !is_safe(&method) {
             cx.check_called_once(step.span, retry.any_method);
@@ -327,7 +329,10 @@ impl Waits for CallStep {
             Ok(call) => call,
             Err(fault) => return Flow::Now(self.conclude(x, Err(fault))),
         };
-        let Some(time) = self.cache else { return Flow::Later(Box::pin(self.ask(x, call, None))) };
+        // Answers to a stored token are nobody's to keep.
+        let Some(time) = self.cache.filter(|_| x.seals.calls.is_empty()) else {
+            return Flow::Later(Box::pin(self.ask(x, call, None)));
+        };
         let key = kept::key(&self.place, &call);
         match x.worker.shared.answers.find(key, x.worker.clock.mono_ms()) {
             Some(kept) => {
@@ -391,7 +396,12 @@ impl CallStep {
 
     async fn answer(&self, x: &mut Exchange, call: Call, keep: Option<(u128, Duration)>) -> Result<(), Box<Fault>> {
         let (worker, since_ns) = (x.worker.clone(), x.worker.clock.mono_ns());
-        let mut answer = worker.send(call).await.map_err(|error| fault_of("call_http", &error))?;
+        let seals = x.take_call_seals();
+        let sent = match seals.is_empty() {
+            true => worker.send(call).await,
+            false => seal::send(x, call, seals).await?,
+        };
+        let mut answer = sent.map_err(|error| fault_of("call_http", &error))?;
         answer.body.buffer(self.answer_bytes).await.map_err(|fault| unread(&fault))?;
         let body = answer.body.held().cloned().unwrap_or_default();
         let kept = Kept { status: answer.status, headers: answer.headers, body };

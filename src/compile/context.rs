@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use http::HeaderName;
 
+use crate::broker::Session;
 use crate::compile::blocks::Inside;
 use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
 use crate::compile::fragment::Fragment;
@@ -388,6 +389,11 @@ impl<'a> Compile<'a> {
                 self.refuse("policy.no_identity", span, message, help)
             }
         }
+    }
+
+    /// Sessions whose tokens go with a route, or with the next call beside the request.
+    pub fn sealed(&self, of_request: bool) -> &[Arc<Session>] {
+        if of_request { &self.flow.sealed.routes } else { &self.flow.sealed.calls }
     }
 
     /// Looks a resource up; what is missing is reported with the names there are.

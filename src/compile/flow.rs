@@ -2,7 +2,9 @@
 //! whether anything follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::broker::Session;
 use crate::compile::writers::Writers;
 use crate::engine::program::StepId;
 use crate::engine::read::{Read, Slot};
@@ -61,6 +63,28 @@ pub struct Flow {
     pub undone: BTreeSet<StepId>,
     /// Which steps have written the roots on the ways here.
     pub writers: Writers,
+    /// Sessions whose tokens go with routes, and with the next call beside the request.
+    pub sealed: Sealed,
+}
+
+/// Sessions whose tokens are sealed to what is sent, on some way.
+#[derive(Clone, Debug, Default)]
+pub struct Sealed {
+    pub routes: Vec<Arc<Session>>,
+    pub calls: Vec<Arc<Session>>,
+}
+
+impl Sealed {
+    fn join(mut self, other: Sealed) -> Sealed {
+        for (own, others) in [(&mut self.routes, other.routes), (&mut self.calls, other.calls)] {
+            for session in others {
+                if !own.iter().any(|known| Arc::ptr_eq(known, &session)) {
+                    own.push(session);
+                }
+            }
+        }
+        self
+    }
 }
 
 impl Default for Flow {
@@ -72,6 +96,7 @@ impl Default for Flow {
             ended: false,
             undone: BTreeSet::new(),
             writers: Writers::default(),
+            sealed: Sealed::default(),
         }
     }
 }
@@ -99,7 +124,8 @@ impl Flow {
         let undone = self.undone.union(&other.undone).copied().collect();
         let writers = self.writers.join(other.writers);
         let routed = self.routed.join(other.routed);
-        Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers }
+        let sealed = self.sealed.join(other.sealed);
+        Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers, sealed }
     }
 
     /// The state where a child of `parallel` has passed too: it began with the same state, and what it has written
@@ -120,6 +146,7 @@ impl Flow {
             }
         }
         self.undone.extend(child.undone);
+        self.sealed = std::mem::take(&mut self.sealed).join(child.sealed);
         self.ended |= child.ended;
     }
 
@@ -137,7 +164,8 @@ impl Flow {
     pub fn maybe_all(self) -> Flow {
         let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();
         let writers = self.writers.before_tail();
-        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone: self.undone, writers }
+        let (undone, sealed) = (self.undone, self.sealed);
+        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone, writers, sealed }
     }
 
     /// The state after steps that were undone: everything is as it was before them. What only they set can be

@@ -1,5 +1,6 @@
 //! Where a credential is put: the `inject:` of assertions that make one, the mirror of `from:`.
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -52,6 +53,23 @@ impl Compile<'_> {
 }
 
 impl Target {
+    /// `Authorization: Bearer`.
+    pub fn bearer() -> Target {
+        Target { name: AUTHORIZATION, scheme: "Bearer ".to_owned() }
+    }
+
+    /// The field.
+    pub fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    /// The field's value, which no `Debug` shows; `None` where the credential cannot stand there.
+    pub fn value(&self, credential: &[u8]) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_bytes(&[self.scheme.as_bytes(), credential].concat()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
     /// Puts the credential into the request; `false` where it cannot stand there.
     pub fn put(&self, x: &mut Exchange, credential: &str) -> bool {
         let Ok(value) = HeaderValue::from_str(&format!("{}{credential}", self.scheme)) else { return false };

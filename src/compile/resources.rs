@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::broker::Session;
 use crate::compile::named::{Named, Shelf, Stamp};
 use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
@@ -58,6 +59,7 @@ pub struct Resources {
     pub secrets: Named<Option<Secret>>,
     pub lists: Named<Option<Arc<[Value]>>>,
     pub upstreams: Named<Option<Arc<Upstream>>>,
+    pub sessions: Named<Option<Arc<Session>>>,
     /// Names of gateway.yaml's `env:` that are set.
     pub env: Arc<BTreeMap<Text, Text>>,
     /// Names that gateway.yaml lists, set or not.
@@ -68,7 +70,7 @@ pub struct Resources {
 
 impl Resources {
     /// Every collection. What is not among them is the same as long as the process lives.
-    pub fn shelves(&self) -> [&dyn Shelf; 10] {
+    pub fn shelves(&self) -> [&dyn Shelf; 11] {
         let Resources {
             users,
             api_keys,
@@ -80,11 +82,12 @@ impl Resources {
             secrets,
             lists,
             upstreams,
+            sessions,
             env: _,
             env_listed: _,
             outside: _,
         } = self;
-        [users, api_keys, keys, certificates, public_keys, private_keys, providers, secrets, lists, upstreams]
+        [users, api_keys, keys, certificates, public_keys, private_keys, providers, secrets, lists, upstreams, sessions]
     }
 
     /// Takes what one document has made, under the stamp of its making.
@@ -99,5 +102,6 @@ impl Resources {
         self.secrets.absorb(&made.secrets, stamp);
         self.lists.absorb(&made.lists, stamp);
         self.upstreams.absorb(&made.upstreams, stamp);
+        self.sessions.absorb(&made.sessions, stamp);
     }
 }

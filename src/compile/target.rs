@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
+use crate::broker::Session;
 use crate::compile::calling::CallingDoc;
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::url::{PathText, host_fits, is_outside, outside};
@@ -66,6 +67,8 @@ enum WhereTo {
         hosts: Vec<String>,
         private: Option<Arc<[IpNet]>>,
         tls: Option<Arc<Calling>>,
+        /// Where no host is listed: sessions whose allowed origins are those that count.
+        sealed: Vec<Arc<Session>>,
     },
 }
 
@@ -94,7 +97,8 @@ impl TargetParams {
             Some(tls) => Some((tls.span, CallingDoc::calling(tls, cx)?)),
             None => None,
         };
-        match (self.to, self.upstream) {
+        let of_request = self.of_request;
+        let way = match (self.to, self.upstream) {
             (Some(to), None) if is_url(to.0.as_text().unwrap_or_default()) => {
                 if self.path.is_some() || self.query.is_some() {
                     let help = "write the path into `to`, or use `rewrite`";
@@ -116,7 +120,9 @@ impl TargetParams {
                 let help = format!("write `{word}: http://127.0.0.1:9000`, or `{word}: NAME` with an `upstream`");
                 cx.refuse("policy.missing_parameter", step.span, message, &help)
             }
-        }
+        }?;
+        way.check_seals(of_request, step, cx)?;
+        Some(way)
     }
 }
 
@@ -186,7 +192,7 @@ fn url(
     if marks.iter().any(|(_, mark)| *mark == '#') {
         return cx.refuse("policy.bad_url", node.span(), "a fragment (`#`) is never sent", "remove it");
     }
-    let origin = self::origin(node, origin, cx, hosts, private, tls)?;
+    let origin = self::origin(node, origin, of_request, cx, hosts, private, tls)?;
     let query_at = rest.char_indices().zip(0..).find(|((at, mark), _)| *mark == '?' && is_outside(rest, *at));
     let (path, query) = match query_at {
         Some(((at, _), _)) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
@@ -211,6 +217,7 @@ fn url(
 fn origin(
     node: &Node,
     text: &str,
+    of_request: bool,
     cx: &mut Compile<'_>,
     hosts: Vec<String>,
     private: Option<Arc<[IpNet]>>,
@@ -223,13 +230,17 @@ fn origin(
         _ => None,
     };
     let Some(fixed) = fixed else {
-        if hosts.is_empty() {
+        let sealed = match hosts.is_empty() {
+            true => cx.sealed(of_request).to_vec(),
+            false => Vec::new(),
+        };
+        if hosts.is_empty() && sealed.is_empty() {
             let message = "a variable chooses the host: somebody could make the gateway call anything";
             let help = "name the hosts it may choose: `allowed_hosts: [api.example.com]`";
             return cx.refuse("policy.open_host", node.span(), message, help);
         }
         let tls = tls.map(|(_, tls)| tls);
-        return Some(WhereTo::Chosen { text: compiled, hosts, private, tls });
+        return Some(WhereTo::Chosen { text: compiled, hosts, private, tls, sealed });
     };
     match Origin::parse(&fixed) {
         Ok(origin) => match tls {
@@ -288,6 +299,23 @@ impl Way {
         }
     }
 
+    /// Refuses a written-out target that a token which is sealed to it does not admit.
+    fn check_seals(&self, of_request: bool, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<()> {
+        for session in cx.sealed(of_request).to_vec() {
+            let admitted = |origin: &Origin| {
+                let mut allowed = session.settings.allowed_origins.iter();
+                allowed.any(|allowed| allowed.admits(origin.https, &origin.host.to_string(), origin.port))
+            };
+            if let Some(other) = self.origins().iter().flatten().find(|origin| !admitted(origin)) {
+                let name = &session.settings.name;
+                let message = format!("the token of `{name}` would go to {}, which is not for it", other.text());
+                let help = format!("add it to `allowed_origins` of `{name}` if it is, or inject behind this step");
+                return cx.refuse("policy.origin_refused", step.span, message, &help);
+            }
+        }
+        Some(())
+    }
+
     /// Whether a secret stands in the URL.
     pub fn carries_secret(&self) -> bool {
         let host = match &self.origin {
@@ -341,7 +369,7 @@ impl Way {
         match (&self.upstream, &self.origin) {
             (Some(upstream), _) => Ok((Destination::Upstream(upstream.clone()), Addresses::Any)),
             (None, Some(WhereTo::Fixed(origin))) => Ok((Destination::Origin(origin.clone()), Addresses::Any)),
-            (None, Some(WhereTo::Chosen { text, hosts, private, tls })) => {
+            (None, Some(WhereTo::Chosen { text, hosts, private, tls, sealed })) => {
                 let written = text.read(x)?;
                 let bad = |detail: String| bad(text.facts().origin, &self.codes.bad_host, detail);
                 let origin = Origin::parse(&written).map_err(bad)?;
@@ -349,16 +377,38 @@ impl Way {
                     Some(tls) => origin.over(tls.clone()),
                     None => origin,
                 };
-                if !hosts.iter().any(|allowed| allows(allowed, &origin)) {
-                    return Err(bad(format!("`{}:{}` is not among allowed_hosts", origin.host, origin.port)));
-                }
                 let addresses = match private {
                     None => Addresses::Any,
                     Some(networks) => Addresses::Public(networks.clone()),
                 };
+                if sealed.is_empty() {
+                    if !hosts.iter().any(|allowed| allows(allowed, &origin)) {
+                        return Err(bad(format!("`{}:{}` is not among allowed_hosts", origin.host, origin.port)));
+                    }
+                    return Ok((Destination::Origin(Arc::new(origin)), addresses));
+                }
+                // The seal itself refuses what it does not admit; without one nothing has said where this may go.
+                let seals = if self.of_request { &x.seals.routes } else { &x.seals.calls };
+                if seals.is_empty() {
+                    return Err(bad("no token is sealed to it, whose origins would say where it may go".to_owned()));
+                }
+                let addresses = sealed.iter().fold(addresses, |addresses, session| narrow(addresses, session, &origin));
                 Ok((Destination::Origin(Arc::new(origin)), addresses))
             }
             (None, None) => Err(bad(ValueOrigin::Policy, &self.codes.bad_host, "the step has no origin".to_owned())),
+        }
+    }
+}
+
+/// The addresses that an origin may have which a session admits: any, where the operator has written it out.
+fn narrow(addresses: Addresses, session: &Session, origin: &Origin) -> Addresses {
+    let (https, host, port) = (origin.https, origin.host.to_string(), origin.port);
+    let mut exact = session.settings.allowed_origins.iter().filter(|allowed| !allowed.is_pattern);
+    match addresses {
+        Addresses::Any => Addresses::Any,
+        Addresses::Public(_) if exact.any(|allowed| allowed.admits(https, &host, port)) => Addresses::Any,
+        Addresses::Public(own) => {
+            Addresses::Public(own.iter().chain(&*session.settings.allow_private).copied().collect())
         }
     }
 }

@@ -280,6 +280,7 @@ impl GatewayDoc {
             limits: self.limits.unwrap_or_default().over(defaults.limits, diags),
             otlp: self.otlp.and_then(|otlp| OtlpDoc::into_config(otlp, &base, diags)),
             key_sets: defaults.key_sets,
+            sessions: defaults.sessions,
             file: defaults.file,
             base: defaults.base,
         })

@@ -14,6 +14,7 @@ use crate::engine::exchange::{AnswerEdit, Exchange, Original, Withheld};
 use crate::engine::message::Response;
 use crate::engine::program::StepId;
 use crate::engine::read::{Side, Slot};
+use crate::engine::seal::Seals;
 use crate::engine::state::State;
 use crate::engine::value::Value;
 use crate::fault::Fault;
@@ -42,6 +43,7 @@ pub enum Undo {
     Withheld(SmallVec<[Withheld; 2]>),
     HeadersSet(SmallVec<[HeaderName; 4]>),
     AnswerEdits(Vec<AnswerEdit>),
+    Seals(Seals),
 }
 
 /// Which thing an old value is of.
@@ -57,6 +59,7 @@ pub enum Thing {
     Withheld,
     HeadersSet,
     AnswerEdits,
+    Seals,
 }
 
 impl Undo {
@@ -72,6 +75,7 @@ impl Undo {
             Undo::Withheld(_) => Thing::Withheld,
             Undo::HeadersSet(_) => Thing::HeadersSet,
             Undo::AnswerEdits(_) => Thing::AnswerEdits,
+            Undo::Seals(_) => Thing::Seals,
         }
     }
 
@@ -117,6 +121,7 @@ impl Undo {
             Undo::Withheld(withheld) => state.withheld = withheld,
             Undo::HeadersSet(names) => state.headers_set = names,
             Undo::AnswerEdits(edits) => state.answer_edits = edits,
+            Undo::Seals(seals) => state.seals = seals,
         }
     }
 }

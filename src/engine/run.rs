@@ -11,9 +11,10 @@ use crate::coding::Refused;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{EndedBy, Flow, Op, Program, StepId, Verdict};
 use crate::engine::read::Side;
+use crate::engine::seal;
 use crate::engine::walk::{catch, steer};
 use crate::fault::Fault;
-use crate::upstream::Watching;
+use crate::upstream::{Answer, Call, SendError};
 
 /// Runs a program to its end. Passed means: the last step was reached.
 pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
@@ -35,12 +36,10 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
             Op::Route(step, route) => {
                 x.begin(*step);
                 let verdict = match route.prepare(x) {
-                    Ok(call) => {
-                        let (worker, span) = (x.worker.clone(), x.span.clone());
-                        let watching = span.as_deref().map(|span| span as &dyn Watching);
-                        let result = worker.send_watched(call, watching).await;
-                        route.finish(x, result)
-                    }
+                    Ok(call) => match send(x, call).await {
+                        Ok(result) => route.finish(x, result),
+                        Err(fault) => Verdict::Fault(fault),
+                    },
                     Err(fault) => Verdict::Fault(fault),
                 };
                 (*step, verdict)
@@ -49,7 +48,7 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
                 Ok(()) => continue,
                 Err(fault) => (*step, Verdict::Fault(fault)),
             },
-            Op::Hold(step) => match hold(x).await {
+            Op::Hold(step) => match hold(x, x.worker.shared.limits.body_buffered).await {
                 Ok(()) => continue,
                 Err(fault) => (*step, Verdict::Fault(fault)),
             },
@@ -64,6 +63,15 @@ pub async fn run(program: &Program, x: &mut Exchange) -> Verdict {
             return verdict;
         }
     }
+}
+
+/// Sends the request, with the credentials that steps have sealed to where it goes.
+async fn send(x: &mut Exchange, call: Box<Call>) -> Result<Result<Answer, SendError>, Box<Fault>> {
+    if x.seals.routes.is_empty() {
+        return Ok(seal::traced(x, call).await);
+    }
+    let seals = x.seals.routes.clone();
+    Box::pin(seal::send(x, call, seals)).await
 }
 
 /// Gives the worker's other requests, and the deadline of this one, their turn.
@@ -238,8 +246,8 @@ async fn buffer(x: &mut Exchange, side: Side) -> Result<(), Box<Fault>> {
     read.map_err(|fault| x.body_fault(side, fault))
 }
 
-async fn hold(x: &mut Exchange) -> Result<(), Box<Fault>> {
-    let limit = x.worker.shared.limits.body_buffered;
+/// Reads the request's body whole, unless it has more bytes than the limit: then it streams on.
+pub async fn hold(x: &mut Exchange, limit: u64) -> Result<(), Box<Fault>> {
     let Some(body) = x.state.body_mut(Side::Request) else { return Ok(()) };
     let read = body.hold(limit).await;
     read.map_err(|fault| x.body_fault(Side::Request, fault))

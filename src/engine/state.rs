@@ -15,6 +15,7 @@ use crate::engine::journal::{RequestHead, Thing, Undo, Watched};
 use crate::engine::message::{Request, Response};
 use crate::engine::read::{Side, Slot};
 use crate::engine::run::body_fault;
+use crate::engine::seal::{Seal, Seals};
 use crate::engine::value::{Text, Value};
 use crate::fault::Fault;
 use crate::identity::Identity;
@@ -33,6 +34,7 @@ pub struct State {
     /// Request fields that steps have set so far.
     pub headers_set: SmallVec<[HeaderName; 4]>,
     pub answer_edits: Vec<AnswerEdit>,
+    pub seals: Seals,
 }
 
 impl State {
@@ -48,6 +50,7 @@ impl State {
             withheld: SmallVec::new(),
             headers_set: SmallVec::new(),
             answer_edits: Vec::new(),
+            seals: Seals::default(),
         }
     }
 
@@ -227,6 +230,30 @@ impl Exchange {
     pub fn retain_answer_edits(&mut self, keep: impl FnMut(&AnswerEdit) -> bool) {
         self.keep_answer_edits();
         self.state.answer_edits.retain(keep);
+    }
+
+    /// Seals a credential to what is sent next.
+    pub fn seal(&mut self, seal: Arc<dyn Seal>, for_call: bool) {
+        let mut seals = self.state.seals.clone();
+        let list = if for_call { &mut seals.calls } else { &mut seals.routes };
+        list.push(seal);
+        self.set_seals(seals);
+    }
+
+    /// Takes the credentials that are sealed to the next call beside the request.
+    pub fn take_call_seals(&mut self) -> Vec<Arc<dyn Seal>> {
+        if self.seals.calls.is_empty() {
+            return Vec::new();
+        }
+        let mut seals = self.state.seals.clone();
+        let taken = std::mem::take(&mut seals.calls);
+        self.set_seals(seals);
+        taken
+    }
+
+    pub(super) fn set_seals(&mut self, seals: Seals) {
+        let old = std::mem::replace(&mut self.state.seals, seals);
+        self.journal.keep(Undo::Seals(old));
     }
 
     fn keep_withheld(&mut self) {

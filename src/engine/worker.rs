@@ -19,6 +19,7 @@ use crate::audit::record::Record;
 use crate::audit::sink::{BATCH_BYTES, Sink};
 use crate::audit::spans::Tracing;
 use crate::audit::trace_context::SpanId;
+use crate::broker::given::Played;
 use crate::clock::Clock;
 use crate::clock::wheel::Wheel;
 use crate::engine::random::{Random, scramble};
@@ -45,6 +46,8 @@ pub struct Shared {
     pub seen: Seen,
     pub slots: Slots,
     pub answers: Answers,
+    /// Stored tokens of a policy test; empty in life.
+    pub played: Played,
     pub throttle: Throttle,
     pub hashes: HashPool,
     pub watchers: Arc<Watchers>,
@@ -77,6 +80,7 @@ impl Shared {
             seen: Seen::default(),
             slots: Slots::default(),
             answers: Answers::default(),
+            played: Played::default(),
             throttle,
             hashes,
             tracing: None,

@@ -10,6 +10,19 @@ pub(super) const PAGES: &[Page] = &[
         "identity_provider: corp\nkind: jwt\nissuer: https://idp.example.com\nkeys: { file: keys/corp.json }\naudience: orders",
     ),
     page(
+        "policy.bad_session",
+        "A stored session cannot be used: where its tokens come from, or where they may go, is not said as it has to be.",
+        "Name the token endpoint, the client, and every origin that may be sent the token.",
+        "oauth_session: crm\nkind: oauth2\ngrant: refresh_token\ntoken_url: https://login.example.com/token\n\
+         client: { id: gateway, secret: { secret: crm_client } }\nallowed_origins: [\"https://api.example.com\"]",
+    ),
+    page(
+        "policy.origin_refused",
+        "A stored token would be sent to an origin that is not among those it is for.",
+        "Add the origin to `allowed_origins` of the session, or put the injecting step behind this one.",
+        "allowed_origins: [\"https://api.example.com\"]",
+    ),
+    page(
         "policy.ignored_key",
         "A warning: a key of a set is left out, because it is not for signatures, too weak, or of a kind that is not known.",
         "Take it out of the set, or mend it. Tokens that name it are refused.",

@@ -4,6 +4,7 @@ pub mod api_keys;
 pub mod identity_provider;
 pub mod key;
 pub mod list;
+pub mod oauth_session;
 pub mod secret;
 pub mod upstream;
 pub mod users;
@@ -13,6 +14,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::broker::given::Plan;
+use crate::broker::sessions::Sessions;
 use crate::compile::Compile;
 use crate::compile::context::Surroundings;
 use crate::compile::named::{Named, Reads};
@@ -35,8 +38,16 @@ pub struct ResourceKind {
 }
 
 /// All kinds, in the order in which they are built: what a kind refers to stands before it.
-pub const KINDS: [&ResourceKind; 7] =
-    [&secret::KIND, &list::KIND, &key::KIND, &api_keys::KIND, &users::KIND, &identity_provider::KIND, &upstream::KIND];
+pub const KINDS: [&ResourceKind; 8] = [
+    &secret::KIND,
+    &list::KIND,
+    &key::KIND,
+    &api_keys::KIND,
+    &users::KIND,
+    &identity_provider::KIND,
+    &upstream::KIND,
+    &oauth_session::KIND,
+];
 
 /// What the process gives to a set of files. Its environment holds secrets: no value of it is ever printed.
 #[derive(Clone, Default)]
@@ -53,6 +64,8 @@ pub struct Values {
     pub kept: Kept,
     /// Keys that are fetched, shared by all sets of files of the process.
     pub key_sets: Arc<KeySets>,
+    /// Stored tokens, shared in the same way.
+    pub sessions: Arc<Sessions>,
 }
 
 impl fmt::Debug for Values {
@@ -74,6 +87,7 @@ pub struct Given {
     pub users: BTreeMap<String, BTreeMap<String, GivenUser>>,
     pub api_keys: BTreeMap<String, BTreeMap<String, GivenKey>>,
     pub providers: BTreeMap<String, GivenKeys>,
+    pub sessions: BTreeMap<String, Plan>,
 }
 
 /// How the URL of a provider's keys behaves in a test.

@@ -169,7 +169,7 @@ async fn get(pool: &Pool, url: &str, source: &Source, addresses: Addresses) -> R
 }
 
 /// Origin and target of a URL.
-fn split(url: &str) -> Result<(Origin, PathAndQuery), String> {
+pub(super) fn split(url: &str) -> Result<(Origin, PathAndQuery), String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
     let parts = uri.into_parts();
     let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {

@@ -6,6 +6,7 @@
 mod authority;
 #[cfg(feature = "otlp")]
 mod collector;
+mod broker;
 mod commands;
 mod editors;
 mod explained;

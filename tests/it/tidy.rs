@@ -29,7 +29,7 @@ const ROOMS: [&[&str]; 21] = [
     &["engine"],
     &["server"],
     &["upstream"],
-    &["identity"],
+    &["identity", "broker"],
     &["store", "audit", "source"],
     &["body"],
     &["scrub"],

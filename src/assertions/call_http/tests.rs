@@ -1,3 +1,5 @@
+//! What `call_http` sends, what it takes, and what does not load.
+
 use crate::assertions::trial::{Trial, refusals, refusals_of, warnings};
 
 const CALL: &str = "  - call_http: http://127.0.0.1:9100/a";

@@ -33,6 +33,7 @@ impl Exchange {
             withheld: self.withheld.clone(),
             headers_set: self.headers_set.clone(),
             answer_edits: self.answer_edits.clone(),
+            seals: self.seals.clone(),
         };
         let mut fork = Exchange {
             worker: self.worker.clone(),
@@ -86,6 +87,11 @@ impl Exchange {
                     }
                 }
                 Thing::Withheld => fork.withheld.iter().for_each(|credential| self.withhold(credential.clone())),
+                Thing::Seals => {
+                    let mut seals = self.seals.clone();
+                    seals.join(&fork.seals);
+                    self.set_seals(seals);
+                }
                 Thing::Head
                 | Thing::Headers(_)
                 | Thing::Body(_)

@@ -190,7 +190,7 @@ fn remote(name: &Name, doc: &ProviderDoc, issuer: &str, build: &mut Build<'_>) -
 }
 
 /// `true` is every network.
-fn networks(list: &Option<OneOrMany<Literal>>, build: &mut Build<'_>) -> Option<Arc<[IpNet]>> {
+pub(super) fn networks(list: &Option<OneOrMany<Literal>>, build: &mut Build<'_>) -> Option<Arc<[IpNet]>> {
     let mut networks = Vec::new();
     for literal in list.iter().flat_map(|list| list.iter()) {
         let text = build.context().literal(literal)?;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::broker::given::{GivenRefresh, Plan};
 use crate::policy::build::Parsed;
 use crate::policy::resources::{Given, GivenKey, GivenKeys, GivenUser};
 use crate::policy::testing::later;
@@ -22,7 +23,7 @@ const CLOCK_UNIX_S: i64 = 1_767_225_600;
 /// The seed of a test's random source unless it says otherwise.
 const SEED: u64 = 1;
 /// Keys of the contract that this version does not know yet.
-const LATER: [&str; 3] = ["clients", "kerberos", "oauth_sessions"];
+const LATER: [&str; 2] = ["clients", "kerberos"];
 
 /// Everything that is given to one case.
 #[derive(Debug)]
@@ -58,6 +59,9 @@ pub(super) struct GivenDoc {
     /// How the URLs of providers' keys behave, by name of the `identity_provider`.
     #[schemars(with = "Entries<ProviderDoc>")]
     providers: Entries<Node>,
+    /// Stored tokens, by name of the `oauth_session`; one that is not given nobody has connected.
+    #[schemars(with = "Entries<SessionDoc>")]
+    oauth_sessions: Entries<Node>,
     /// Tokens that the runner signs with keys that their issuer then has, read as `${token.NAME}`.
     #[schemars(with = "Entries<TokenDoc>")]
     tokens: Entries<Node>,
@@ -76,6 +80,25 @@ pub(super) struct GivenDoc {
 struct ProviderDoc {
     /// What comes of fetching its keys.
     keys: KeysWord,
+}
+
+/// A stored session of a test.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SessionDoc {
+    /// Without it there is one after the first refresh.
+    #[serde(default)]
+    access_token: Option<String>,
+    /// Seconds from the beginning of the case; without it nobody knows.
+    #[serde(default)]
+    expires_in: Option<i64>,
+    #[serde(default)]
+    instance_url: Option<String>,
+    #[serde(default)]
+    account: Option<String>,
+    /// What a refresh brings: `fails`, `invalid_grant`, or the members of the token endpoint's answer.
+    #[serde(default)]
+    refresh: Option<Node>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -184,6 +207,10 @@ impl World {
             };
             resources.providers.insert(name.name, keys);
         }
+        for (name, node) in doc.oauth_sessions {
+            known("oauth_session", "oauth_sessions", &name, parsed, diags)?;
+            resources.sessions.insert(name.name, session(&node, diags)?);
+        }
         let tokens: Vec<_> = doc.tokens.into_iter().map(|(name, node)| token(name, &node, parsed, diags)).collect();
         let tokens = tokens.into_iter().collect::<Option<Vec<_>>>()?;
         let mut names = Names::with_tokens(&tokens);
@@ -204,8 +231,26 @@ impl World {
         let keys = given.api_keys.values().flat_map(BTreeMap::values);
         let keys = keys.flat_map(|key| std::iter::once(&key.value).chain(&key.signing_secret));
         let passwords = given.users.values().flat_map(BTreeMap::values).map(|user| &user.password);
-        given.secrets.values().chain(keys).chain(passwords).map(String::as_str)
+        let stored = given.sessions.values().filter_map(|session| session.access_token.as_ref());
+        given.secrets.values().chain(keys).chain(passwords).chain(stored).map(String::as_str)
     }
+}
+
+fn session(node: &Node, diags: &mut Diagnostics) -> Option<Plan> {
+    let doc: SessionDoc = read(node, None, "a session of a test", diags)?;
+    let refresh = match doc.refresh.as_ref().map(|node| (node, node.as_text())) {
+        None | Some((_, Some("fails"))) => GivenRefresh::Fails,
+        Some((_, Some("invalid_grant"))) => GivenRefresh::InvalidGrant,
+        Some((node, None)) if node.as_map().is_some() => GivenRefresh::Answer(node.to_json()),
+        Some((node, _)) => {
+            let message = "`refresh` is `fails`, `invalid_grant` or what the token endpoint answers";
+            let diagnostic = Diagnostic::error("policy.bad_value", node.span(), message);
+            diags.push(diagnostic.with_help("write `refresh: { access_token: t2, expires_in: 3600 }`"));
+            return None;
+        }
+    };
+    let SessionDoc { access_token, expires_in, instance_url, account, refresh: _ } = doc;
+    Some(Plan { is_connected: true, access_token, expires_in_s: expires_in, instance_url, account, refresh })
 }
 
 /// `ok` or `down`; nothing can be down yet.
