@@ -398,8 +398,8 @@ impl CallStep {
         let (worker, since_ns) = (x.worker.clone(), x.worker.clock.mono_ns());
         let seals = x.take_call_seals();
         let sent = match seals.is_empty() {
-            true => worker.send(call).await,
-            false => seal::send(x, call, seals).await?,
+            true => seal::traced(x, Box::new(call)).await,
+            false => seal::send(x, Box::new(call), seals).await?,
         };
         let mut answer = sent.map_err(|error| fault_of("call_http", &error))?;
         answer.body.buffer(self.answer_bytes).await.map_err(|fault| unread(&fault))?;

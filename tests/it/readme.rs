@@ -224,6 +224,12 @@ fn the_grpc_and_websocket_example_shows_what_happens() {
 }
 
 #[test]
+fn the_outbound_example_shows_what_happens() {
+    let secret = [("CRM_CLIENT_SECRET", "a-client-secret-at-the-crm")];
+    example("outbound_proxy", &[8089, 9009, 9918], &secret, "127.0.0.1:9918", 8);
+}
+
+#[test]
 fn patterns_fit_from_end_to_end() {
     assert!(fits("a", "a") && !fits("a", "ab") && !fits("a", ""));
     assert!(fits("a...c", "abc") && !fits("a...c", "abd") && fits("...", ""));

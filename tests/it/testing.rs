@@ -48,6 +48,7 @@ fn test(folder: &Path, arguments: &[&str]) -> Said {
         .env("PARTNER_KEY", "0123456789abcdef0123456789abcdef")
         .env("ACME_SIGNING", "0123456789abcdef0123456789abcdef")
         .env("IDP_SECRET", "0123456789abcdef0123456789abcdef")
+        .env("CRM_CLIENT_SECRET", "0123456789abcdef0123456789abcdef")
         .stdin(Stdio::null())
         .output()
         .unwrap();
