@@ -3,6 +3,7 @@
 // A test and what it is built of end where something is not as it has to be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod all_at_once;
 mod authority;
 #[cfg(feature = "otlp")]
 mod collector;
