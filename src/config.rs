@@ -29,7 +29,7 @@ use crate::policy::build::Environment;
 use crate::policy::files::Folder;
 use crate::policy::resources::Values;
 use crate::server::{Address, ListenerConfig};
-use crate::source::{Diagnostic, Diagnostics, Sources, parse, read_remains};
+use crate::source::{Diagnostic, Diagnostics, Node, Sources, parse, past_mistakes, read_remains};
 
 use document::GatewayDoc;
 pub use otlp::Otlp;
@@ -222,11 +222,9 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Loaded {
     let defaults = Config { file: Some(path.to_path_buf()), base, ..Config::default() }.rooted();
     let config = sources.add_bytes(path.to_string_lossy().as_ref(), bytes, &mut diags).and_then(|file| {
         let nodes = parse(&sources, file, &mut diags);
-        let defaults = defaults.clone();
         match nodes.as_slice() {
-            [] => Some(defaults),
-            [node] => read_remains::<GatewayDoc>(node, None, "gateway.yaml", &mut diags)
-                .and_then(|doc| doc.into_config(defaults, &mut diags)),
+            [] => Some(defaults.clone()),
+            [node] => past_mistakes(node, &mut diags, |_| false, |node, diags| read_gateway(node, &defaults, diags)),
             [_, second, ..] => {
                 let message = "gateway.yaml is one document, a second one begins here";
                 let help = "policies stand in files of their own, below the folder `policies`";
@@ -239,6 +237,16 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Loaded {
         false => Loaded { config, remains: None, sources, diags },
         true => Loaded { config: None, remains: config.or(Some(defaults)), sources, diags },
     }
+}
+
+fn read_gateway(node: &Node, defaults: &Config, diags: &mut Diagnostics) -> Option<Config> {
+    let doc = read_remains::<GatewayDoc>(node, None, "gateway.yaml", diags);
+    let is_mangled = diags.has_errors();
+    let config = doc.and_then(|doc| doc.into_config(defaults.clone(), diags));
+    if is_mangled {
+        diags.retain(|one| one.span.is_some()); // the others are about what stands in for something
+    }
+    config
 }
 
 impl Config {

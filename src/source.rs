@@ -30,7 +30,7 @@ pub use suggest::{nearest, suggest};
 pub use typed::values::{
     DurationValue, Entries, Expression, Literal, Name, OneOrMany, Rate, ScalarOr, Size, Spanned, Text,
 };
-pub use typed::{read, read_remains};
+pub use typed::{past_mistakes, read, read_remains};
 
 /// One file of a [`Sources`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -54,6 +54,11 @@ impl Span {
     /// Whether this is [`Span::NOWHERE`].
     pub fn is_nowhere(self) -> bool {
         self.file == Span::NOWHERE.file
+    }
+
+    /// Whether a place lies inside, or is the same.
+    pub fn contains(self, other: Span) -> bool {
+        self.file == other.file && self.start <= other.start && other.end <= self.end
     }
 
     /// The stretch from the start of `self` to the end of `last`, which is in the same file.

@@ -143,9 +143,9 @@ impl Assertion for AuthenticateJwt {
             let message = "a leeway of more than 5m lets tokens live on that have ended";
             return cx.refuse("policy.bad_value", self.leeway.span, message, "write at most `leeway: 5m`");
         }
-        let provider = provider?;
-        let audience = audience(self.audience, &provider, step, cx)?;
-        let allowed = allowed(self.algorithms.as_ref(), &provider, cx)?;
+        // What the provider says is compared with where there is one; what stands beside it is read all the same.
+        let audience = audience(self.audience, provider.as_deref(), step, cx);
+        let allowed = allowed(self.algorithms.as_ref(), provider.as_deref(), cx);
         let claims: Vec<_> = self
             .claims
             .into_iter()
@@ -161,9 +161,9 @@ impl Assertion for AuthenticateJwt {
         let named = claims.iter().map(|(name, _)| name).chain(&require);
         prove(identity, slots[1], named, cx);
         Compiled::waits(AuthenticateJwtStep {
-            provider,
-            audience,
-            allowed,
+            provider: provider?,
+            audience: audience?,
+            allowed: allowed?,
             claims,
             require,
             token_type: match self.token_type {
@@ -186,7 +186,7 @@ impl Assertion for AuthenticateJwt {
 
 fn audience(
     own: Option<OneOrMany<Text>>,
-    provider: &Provider,
+    provider: Option<&Provider>,
     step: &Step<'_>,
     cx: &mut Compile<'_>,
 ) -> Option<Audience> {
@@ -195,10 +195,10 @@ fn audience(
             let texts: Vec<_> = texts.iter().map(|text| cx.text(text, Place::Plain)).collect();
             texts.into_iter().collect::<Option<_>>().map(Audience::Own)
         }
-        _ if !provider.audiences().is_empty() => Some(Audience::Provider),
+        _ if !provider?.audiences().is_empty() => Some(Audience::Provider),
         _ => {
             // RFC 8725 §3.9: a token for somebody else must not be taken here.
-            let message = format!("neither this step nor `{}` says whom tokens must be for", provider.name());
+            let message = format!("neither this step nor `{}` says whom tokens must be for", provider?.name());
             let help = "write `audience: NAME`, the name that the provider gives to this API in `aud`";
             cx.refuse("policy.no_audience", step.span, message, help)
         }
@@ -207,18 +207,20 @@ fn audience(
 
 fn allowed(
     words: Option<&Spanned<OneOrMany<Literal>>>,
-    provider: &Provider,
+    provider: Option<&Provider>,
     cx: &mut Compile<'_>,
 ) -> Option<Algorithms> {
-    let Some(words) = words else { return Some(provider.algorithms()) };
+    let Some(words) = words else { return provider.map(Provider::algorithms) };
+    let known = provider.map_or(Algorithms::all(), Provider::algorithms);
     let mut all = Vec::new();
     for literal in &words.value {
         let word = cx.literal(literal)?;
-        match Algorithm::of(&word).filter(|algorithm| provider.algorithms().has(*algorithm)) {
+        match Algorithm::of(&word).filter(|algorithm| known.has(*algorithm)) {
             Some(algorithm) => all.push(algorithm),
             None => {
-                let message = format!("`{word}` is none of the algorithms of `{}`", provider.name());
-                let help = format!("a step can only narrow them: {}", provider.algorithms());
+                let whose = provider.map_or_else(|| "tokens".to_owned(), |provider| format!("`{}`", provider.name()));
+                let message = format!("`{word}` is none of the algorithms of {whose}");
+                let help = format!("a step can only narrow them: {known}");
                 return cx.refuse("policy.bad_value", literal.span(), message, &help);
             }
         }

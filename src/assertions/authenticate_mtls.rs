@@ -162,6 +162,7 @@ struct Allow {
 
 impl Assertion for AuthenticateMtls {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let challenge = cx.challenge("ClientCertificate", self.realm.as_ref(), "", step.span);
         let trust = match &self.trust {
             Some(name) => {
                 let known = cx.resource("key of kind `certificates`", name, |all| &all.certificates)?;
@@ -178,7 +179,6 @@ impl Assertion for AuthenticateMtls {
             Some(doc) => Some(doc.compile(step, cx)?),
             None => None,
         };
-        let challenge = cx.challenge("ClientCertificate", self.realm.as_ref(), "", step.span);
         let identity = cx.identify(step, false);
         let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
         let slots = slots.map(|output| cx.out_below(output, step)).collect();

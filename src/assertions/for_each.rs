@@ -91,6 +91,7 @@ impl Assertion for ForEach {
         };
         filled(cx, body, "`do`")?;
         let limit = limit(&self.limit, cx);
+        let list = list(&self.list.0, cx);
         let name = match &self.item {
             Some(name) => own_name(name, cx)?.to_owned(),
             None => "item".to_owned(),
@@ -103,7 +104,7 @@ impl Assertion for ForEach {
                 return cx.refuse("policy.reserved_name", span, message, "choose another name: `item: line`");
             }
         }
-        let (list, facts) = list(&self.list.0, cx)?;
+        let (list, facts) = list?;
         if cx.looping >= NESTED_MAX {
             let message = format!("loops stand in loops at most {NESTED_MAX} deep");
             return cx.refuse("policy.bad_value", step.span, message, "flatten the data first");

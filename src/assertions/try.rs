@@ -53,13 +53,13 @@ struct Try {
 
 impl Assertion for Try {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let catches = catches(self.catches.as_ref(), cx);
         filled(cx, &self.steps, "`try`")?;
         let Some(catch) = step.block("catch") else {
             let help = "write `catch:` with a list of steps beside `try`";
             return cx.refuse("policy.missing_parameter", step.span, "`try` needs `catch`", help);
         };
         filled(cx, catch, "`catch`")?;
-        let catches = catches(self.catches.as_ref(), cx);
         let before = cx.flow.clone();
         let first = cx.steps.len();
         let block = cx.within(Inside::Frame, |cx| cx.block(&self.steps, &step.path_of(""), before.clone()));

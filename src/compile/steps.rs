@@ -1,9 +1,8 @@
 //! From a list of steps in a file to operations of a program.
 
-use std::sync::Arc;
+mod mistakes;
 
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 use crate::compile::context::{Compile, Part};
 use crate::compile::flow::{Flow, Happened};
@@ -13,7 +12,7 @@ use crate::compile::text::Test;
 use crate::engine::program::{Condition, Explained, Op, PutInBy, StepId, StepMeta};
 use crate::engine::read::Side;
 use crate::engine::value::Text;
-use crate::source::{Diagnostic, Diagnostics, Entry, Name, Node, NodeValue, Span, read_remains, suggest};
+use crate::source::{Diagnostic, Entry, Name, Node, NodeValue, Span, suggest};
 
 /// Keys that may stand beside any assertion.
 const STEP_KEYS: [&str; 4] = ["name", "when", "as", "shadow"];
@@ -53,41 +52,6 @@ pub(super) struct Parts {
 }
 
 impl<'s> Step<'s> {
-    /// Its parameters; everything wrong with them is reported. With mistakes it is what remains without them, so
-    /// that those in other parameters are found too.
-    pub fn parameters<T: DeserializeOwned + JsonSchema>(&self, cx: &mut Compile<'_>) -> Option<T> {
-        let what = format!("the parameters of `{}`", self.kind.name);
-        let none = Node::new(self.span, NodeValue::Map(Vec::new()));
-        let node = self.params.filter(|node| !node.is_null()).unwrap_or(&none);
-        let mut found = Diagnostics::new();
-        let remains = read_remains(node, self.kind.main, &what, &mut found);
-        cx.mangled = Some(found).filter(Diagnostics::has_errors);
-        remains
-    }
-
-    /// Whether a diagnostic only follows from parameters that were left out because they are wrong.
-    fn follows(&self, one: &Diagnostic) -> bool {
-        let params = self.params.map_or(self.span, Node::span);
-        let lacks = matches!(one.code, "policy.missing_parameter" | "policy.empty_list");
-        one.span.is_none_or(|span| {
-            let within = span.file == params.file && span.start >= params.start && span.end <= params.end;
-            span == self.span || span == params || (lacks && within)
-        })
-    }
-
-    /// Names of the variables that it may set.
-    fn may_set(&self) -> Vec<Text> {
-        let roots = self.kind.sets.iter().filter_map(|output| output.name.split('.').next());
-        let mut names: Vec<Text> = roots.chain([self.word]).chain(self.renamed()).map(Text::from).collect();
-        let written = match self.kind.name {
-            "set" => self.params,
-            _ => self.params.and_then(|params| params.get("sets").or_else(|| params.get("collect"))),
-        };
-        let entries = written.and_then(Node::as_map).unwrap_or_default();
-        names.extend(entries.iter().map(|entry| Text::from(entry.key.as_str())));
-        names
-    }
-
     /// The raw node of its parameters, at the assertion's name for a bare word.
     pub fn parameter_node(&self) -> Node {
         self.params.cloned().unwrap_or_else(|| Node::new(self.span, NodeValue::Null))
@@ -380,29 +344,6 @@ impl Compile<'_> {
         };
         let when = step.when.and_then(Node::as_text).map(one_line);
         Explained { from, message: None, written, when, decides: decides.map(one_line) }
-    }
-
-    /// Lets the assertion compile itself. What follows only from mistakes that are reported already is not.
-    fn compile_kind(&mut self, step: &Step<'_>) -> Option<Compiled> {
-        let said = std::mem::take(self.diags);
-        let outer = self.mangled.take();
-        let compiled = (step.kind.compile)(step, self);
-        let mangled = std::mem::replace(&mut self.mangled, outer);
-        let mut found = std::mem::replace(self.diags, said);
-        if let Some(wrong) = mangled {
-            found.retain(|one| !step.follows(one));
-            found.append(wrong);
-        }
-        if compiled.is_none() || found.has_errors() {
-            self.incomplete = true;
-            self.unsettled.extend(step.may_set());
-        }
-        self.diags.append(found);
-        let sends = step.kind.sets.iter().any(|output| output.name.starts_with("response."));
-        if compiled.is_none() && (sends || step.kind.name == "route") {
-            self.flow.routed = Happened::Always;
-        }
-        compiled
     }
 
     pub(super) fn compiled(&mut self, step: &Step<'_>, id: StepId) -> Vec<Op> {

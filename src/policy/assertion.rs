@@ -90,6 +90,7 @@ fn rehearsed(name: &str, span: Span, policy: Node) -> ServiceDoc {
         finally: None,
         tests: None,
         without: None,
+        is_mangled: false,
     }
 }
 

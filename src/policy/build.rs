@@ -155,7 +155,7 @@ impl Set<'_> {
         unmatched.metrics = self.metrics.map(|metrics| metrics.service(&"none".into()));
         outside.extend(shelves.resources.outside.take_read());
         diags.deduplicate();
-        if diags.has_errors() {
+        if diags.has_errors() || docs.iter().any(|doc| doc.is_mangled) {
             return None;
         }
         let (version, select, unmatched) = (parsed.version.clone(), Arc::new(select), Arc::new(unmatched));
@@ -243,7 +243,10 @@ impl Set<'_> {
         let included = built.included.clone().into();
         let (rule, service) = built.finish(self.metrics);
         let access = elsewhere::Access::of(todo.doc, &service, self.parsed);
-        let is_clean = !diags.has_errors();
+        let is_clean = !diags.has_errors() && !todo.doc.is_mangled;
+        if todo.doc.is_mangled {
+            diags.retain(|one| one.span.is_some()); // the others are about what stands in for something
+        }
         let (stamp, key) = (Stamp::default(), ServiceKey::default());
         (ServiceEntry { stamp, key, reads, rule, service, access, included, diags }, is_clean)
     }
@@ -251,7 +254,7 @@ impl Set<'_> {
     /// Warns of requests that one service guards and another lets through.
     fn look_elsewhere(&self, select: &Select, entries: &[Arc<ServiceEntry>], diags: &mut Diagnostics) {
         let built = entries.iter().zip(self.parsed.documents.services.values()).map(|(entry, doc)| {
-            let rule = entry.rule.as_ref()?;
+            let rule = entry.rule.as_ref().filter(|_| !doc.is_mangled)?;
             Some(elsewhere::Built { doc, rule, access: &entry.access })
         });
         elsewhere::check(select, &built.collect::<Vec<_>>(), self.environment, diags);
@@ -259,7 +262,7 @@ impl Set<'_> {
 }
 
 fn equal_match(doc: &ServiceDoc, other: Option<&Arc<ServiceDoc>>, diags: &mut Diagnostics) {
-    let Some(other) = other else { return };
+    let Some(other) = other.filter(|other| !other.is_mangled && !doc.is_mangled) else { return };
     let message = format!("`{}` matches the same requests as `{}`", doc.service.name, other.service.name);
     let diagnostic = Diagnostic::error("policy.equal_match", doc.rule.path.0.span(), message)
         .with_help("give them different hosts, paths or methods")

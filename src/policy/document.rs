@@ -14,7 +14,8 @@ use crate::compile::fragment::Fragment;
 use crate::engine::value::{Text, with_article};
 use crate::policy::resources::{self, ResourceKind};
 use crate::source::{
-    Diagnostic, Diagnostics, Entries, Literal, Name, Node, OneOrMany, Span, Text as SourceText, read, suggest,
+    Diagnostic, Diagnostics, Entries, Literal, Name, Node, OneOrMany, Span, Text as SourceText, read, read_remains,
+    suggest,
 };
 
 /// A `service:` document.
@@ -43,6 +44,9 @@ pub struct ServiceDoc {
     /// Names of `defaults` that it opts out of.
     #[serde(default)]
     pub without: Option<OneOrMany<Name>>,
+    /// Parts of it were wrong, which was reported: nothing serves it, but the other parts are checked.
+    #[serde(skip)]
+    pub is_mangled: bool,
 }
 
 /// A match rule.
@@ -53,6 +57,7 @@ pub struct MatchDoc {
     #[serde(default)]
     pub host: Option<Literal>,
     /// `/orders/{id}` or `/files/{*rest}`.
+    #[schemars(example = "/orders/{id}")]
     pub path: Literal,
     /// Methods; without it all. GET includes HEAD.
     #[serde(default)]
@@ -248,12 +253,16 @@ impl Documents {
     }
 
     fn add_service(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {
-        match read::<ServiceDoc>(node, None, "a service", diags) {
-            Some(doc) => {
+        let mut found = Diagnostics::new();
+        let doc = read_remains::<ServiceDoc>(node, None, "a service", &mut found);
+        match doc.filter(|doc| doc.service.name == name) {
+            Some(mut doc) => {
+                doc.is_mangled = found.has_errors();
                 self.services.entry(name.into()).or_insert(Arc::new(doc));
             }
             None => self.broken_services.push(name.into()),
         }
+        diags.append(found);
     }
 
     fn add_assertion(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {

@@ -25,7 +25,7 @@ use crate::engine::value::Text;
 use crate::identity::key_sets::KeySets;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::reuse::{ResourceEntry, Reuse, fingerprint};
-use crate::source::{Diagnostics, Literal, Name, Node};
+use crate::source::{Diagnostic, Diagnostics, Literal, Name, Node, past_mistakes};
 
 /// A kind of resource document.
 #[derive(Debug)]
@@ -181,6 +181,8 @@ pub(super) fn build(
     let mut resources = empty(&values);
     let (fragments, operators) = (Named::default(), Named::default());
     let mut outside = Vec::new();
+    // For documents that are broken: nothing that only stands in for a URL is ever fetched.
+    let spare = Values { key_sets: Arc::default(), ..values.clone() };
     for kind in KINDS {
         for doc in parsed.documents.resources.iter().filter(|doc| doc.kind.word == kind.word) {
             let key = (kind.word, Text::from(doc.name.name.as_str()));
@@ -199,9 +201,15 @@ pub(super) fn build(
                 operators: &operators,
                 limits: &environment.limits,
             };
-            let (mut made, mut said) = (Resources::default(), Diagnostics::new());
-            let mut build = Build { around, values: &values, given, diags: &mut said };
-            (kind.build)(&doc.name, &doc.node, &mut build, &mut made);
+            let (mut said, mut is_again) = (Diagnostics::new(), false);
+            let whole = [doc.name.span, doc.node.span()];
+            let follows = |one: &Diagnostic| one.span.is_some_and(|span| whole.contains(&span));
+            let made = past_mistakes(&doc.node, &mut said, follows, |node, diags| {
+                let values = if std::mem::replace(&mut is_again, true) { &spare } else { &values };
+                let mut made = Resources::default();
+                (kind.build)(&doc.name, node, &mut Build { around, values, given, diags }, &mut made);
+                made
+            });
             let reads = Reads::take(resources.shelves().into_iter(), resources.outside.take_read());
             outside.extend(reads.outside.iter().cloned());
             let stamp = reuse.as_mut().map(|reuse| reuse.stamp()).unwrap_or_default();

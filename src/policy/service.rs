@@ -13,7 +13,7 @@ use crate::engine::snapshot::Service;
 use crate::engine::value::Text;
 use crate::policy::build::Environment;
 use crate::policy::document::{DefaultsDoc, Documents, ServiceDoc};
-use crate::source::{Diagnostic, Diagnostics, Node, Span, suggest};
+use crate::source::{Diagnostic, Diagnostics, Literal, Node, Span, suggest};
 
 /// Authentications that send no credential which somebody who has read it could send again: what they take proves a
 /// key that stays where it is.
@@ -284,19 +284,19 @@ fn host_rule(cx: &mut Compile<'_>, host: &str, span: Span) -> Option<HostRule> {
 }
 
 fn methods(cx: &mut Compile<'_>, doc: &ServiceDoc) -> Option<Vec<Method>> {
-    let mut methods = Vec::new();
-    for literal in doc.rule.methods.iter().flat_map(|methods| methods.iter()) {
+    let mut method = |literal: &Literal| {
         let word = cx.literal(literal)?;
         match Method::from_bytes(word.as_bytes()) {
-            Ok(method) if word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') => methods.push(method),
+            Ok(method) if word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') => Some(method),
             _ => {
                 let message = format!("`{word}` is no method");
                 let help = "methods are written in capitals: `methods: [GET, POST]`";
-                return cx.refuse("policy.bad_method", literal.0.span(), message, help);
+                cx.refuse("policy.bad_method", literal.0.span(), message, help)
             }
         }
-    }
-    Some(methods)
+    };
+    let methods: Vec<_> = doc.rule.methods.iter().flat_map(|methods| methods.iter()).map(&mut method).collect();
+    methods.into_iter().collect()
 }
 
 impl BuiltService {

@@ -137,6 +137,15 @@ impl Diagnostics {
         (self.errors, self.warnings) = (errors, warnings);
     }
 
+    /// Adds those of `others` that are not here yet.
+    pub fn append_new(&mut self, others: Diagnostics) {
+        for diagnostic in others.kept {
+            if !self.kept.contains(&diagnostic) {
+                self.push(diagnostic);
+            }
+        }
+    }
+
     /// Keeps only some.
     pub fn retain(&mut self, mut keep: impl FnMut(&Diagnostic) -> bool) {
         let count = |kept: &[Diagnostic]| {

@@ -16,6 +16,7 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     span: Span,
     value: NodeValue,
+    is_wrong: bool,
 }
 
 /// What a [`Node`] is.
@@ -79,7 +80,55 @@ impl Scalar {
 impl Node {
     /// A node that was not parsed but made, at the place that diagnostics shall show.
     pub fn new(span: Span, value: NodeValue) -> Self {
-        Node(Arc::new(Inner { span, value }))
+        Node(Arc::new(Inner { span, value, is_wrong: false }))
+    }
+
+    /// Stands for a value that is known to be wrong: whoever reads it gets nothing and reports nothing.
+    fn wrong() -> Self {
+        Node(Arc::new(Inner { span: Span::NOWHERE, value: NodeValue::Null, is_wrong: true }))
+    }
+
+    /// Whether a wrong value has been taken out here.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.0.is_wrong
+    }
+
+    /// The keys below whose values have been taken out because they are wrong.
+    pub(super) fn lacking(&self) -> Vec<Span> {
+        let below = |node: &Node| node.lacking();
+        match self.value() {
+            NodeValue::List(items) => items.iter().flat_map(below).collect(),
+            NodeValue::Map(entries) => {
+                let own = entries.iter().filter(|entry| entry.value.is_wrong()).map(|entry| entry.key_span);
+                own.chain(entries.iter().flat_map(|entry| below(&entry.value))).collect()
+            }
+            NodeValue::Null | NodeValue::Scalar(_) => Vec::new(),
+        }
+    }
+
+    /// The same tree without the innermost values, below this node, at places where something is wrong. `None` where
+    /// none of them lies below.
+    pub fn without(&self, places: &[Span]) -> Option<Node> {
+        let inside = |span: Span| -> Vec<Span> { places.iter().copied().filter(|one| span.contains(*one)).collect() };
+        let mut is_changed = false;
+        let mut less = |node: &Node, key: bool| {
+            let inside = inside(node.span());
+            if node.is_wrong() || inside.is_empty() && !key {
+                return node.clone();
+            }
+            is_changed = true;
+            Some(inside).filter(|_| !key).and_then(|inside| node.without(&inside)).unwrap_or_else(Node::wrong)
+        };
+        let value = match self.value() {
+            NodeValue::List(items) => NodeValue::List(items.iter().map(|item| less(item, false)).collect()),
+            NodeValue::Map(entries) => {
+                let of = |entry: &Entry| !inside(entry.key_span).is_empty();
+                let entry = |entry: &Entry| Entry { value: less(&entry.value, of(entry)), ..entry.clone() };
+                NodeValue::Map(entries.iter().map(entry).collect())
+            }
+            NodeValue::Null | NodeValue::Scalar(_) => return None,
+        };
+        is_changed.then(|| Node::new(self.span(), value))
     }
 
     /// A text that was not parsed but made; quoted, so that it is text wherever it is read.

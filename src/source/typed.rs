@@ -6,15 +6,20 @@
 //! `alias` are not for these types; [`ScalarOr`](values::ScalarOr) and [`Entries`](values::Entries)
 //! serve instead.
 //!
-//! serde ends at the first error. So the read is repeated: each time the value at fault is left out,
-//! and what follows only from its absence is not reported.
+//! serde ends at the first error. So the read is repeated: each time the value at fault is left out, or
+//! something [stands in](stand_in) for it where it is required, and what follows only from its absence is not
+//! reported. [`past_mistakes`] does the same with what judges the values afterwards.
 
 mod choice;
 mod deserializer;
 mod error;
+mod past;
 mod scalars;
 mod schema;
+mod stand_in;
 pub mod values;
+
+pub use past::past_mistakes;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -39,7 +44,8 @@ where
 }
 
 /// The same, and with mistakes still what remains without the parts that are wrong, where that makes a `T`: so
-/// that one mistake does not hide those beside it. A key that is nearly right counts as the right one.
+/// that one mistake does not hide those beside it. A key that is nearly right counts as the right one. In the place of
+/// what is required stands something nowhere: what is said about that afterwards is not to be reported.
 pub fn read_remains<T>(node: &Node, main: Option<&str>, what: &str, diags: &mut Diagnostics) -> Option<T>
 where
     T: DeserializeOwned + JsonSchema,
@@ -62,8 +68,8 @@ where
             break;
         }
     }
-    let found = run.into_found();
-    if found.is_empty() {
+    let found = run.take_found();
+    if found.is_empty() && remains.is_none() && !run.has_lacked() {
         diags.push(Diagnostic::error("policy.bad_value", node.span(), format!("{what} cannot be read")));
     }
     for diagnostic in found {

@@ -5,9 +5,9 @@
 
 mod all_at_once;
 mod authority;
+mod broker;
 #[cfg(feature = "otlp")]
 mod collector;
-mod broker;
 mod commands;
 mod editors;
 mod explained;

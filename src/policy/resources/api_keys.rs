@@ -130,41 +130,46 @@ fn given_entry(id: &str, key: &GivenKey) -> Entry {
 
 fn entry(node: &Node, build: &mut Build<'_>) -> Option<Entry> {
     let doc: EntryDoc = read(node, None, "an API key", build.diags)?;
-    let hash = hash(&doc.hash, build)?;
-    let id = build.context().literal(&doc.id)?;
-    let client = optional(&doc.client, build)?.unwrap_or_else(|| id.as_str().into());
-    let subject = optional(&doc.subject, build)?.unwrap_or_else(|| client.clone());
+    // All of it is read before anything is given up: no mistake hides another.
+    let hash = hash(&doc.hash, build);
+    let id = build.context().literal(&doc.id);
+    let (client, subject) = (optional(&doc.client, build), optional(&doc.subject, build));
     let signing_secret = match &doc.signing_secret {
-        None => None,
+        None => Some(None),
         Some(SigningSecret { secret }) => {
             let known = &build.around.resources.secrets;
             match known.get(secret.name.as_str()) {
-                Some(value) => Some(value.clone()?),
-                None => return build.context().unknown_name("secret", secret, known.keys()),
+                Some(value) => value.clone().map(Some),
+                None => build.context().unknown_name("secret", secret, known.keys()),
             }
         }
     };
-    let mut attributes = BTreeMap::new();
-    for (name, value) in &doc.attributes {
-        attributes.insert(name.as_str().into(), build.context().literal(value)?.into());
-    }
+    let mut cx = build.context();
+    let attributes = doc.attributes.iter().map(|(name, value)| (name.as_str().into(), cx.literal(value)));
+    let attributes: Vec<(Text, Option<String>)> = attributes.collect();
+    let attributes = attributes.into_iter().map(|(name, value)| Some((name, value?.into())));
+    let attributes: Option<BTreeMap<Text, Text>> = attributes.collect();
+    let (groups, scopes, plan) = (texts(&doc.groups, build), texts(&doc.scopes, build), optional(&doc.plan, build));
+    let (not_before, expires) = (time(&doc.not_before, build), time(&doc.expires, build));
+    let id = id?;
+    let client = client?.unwrap_or_else(|| id.as_str().into());
     Some(Entry {
         id: id.into(),
-        hash,
+        hash: hash?,
+        subject: subject?.unwrap_or_else(|| client.clone()),
         client,
-        subject,
-        groups: texts(&doc.groups, build)?,
-        scopes: texts(&doc.scopes, build)?,
-        plan: optional(&doc.plan, build)?,
-        attributes,
-        not_before_unix_s: time(&doc.not_before, build)?,
-        expires_at_unix_s: time(&doc.expires, build)?,
+        groups: groups?,
+        scopes: scopes?,
+        plan: plan?,
+        attributes: attributes?,
+        not_before_unix_s: not_before?,
+        expires_at_unix_s: expires?,
         status: match doc.status {
             StatusWord::Active => Status::Active,
             StatusWord::Suspended => Status::Suspended,
             StatusWord::Revoked => Status::Revoked,
         },
-        signing_secret,
+        signing_secret: signing_secret?,
     })
 }
 
@@ -192,7 +197,9 @@ fn optional(literal: &Option<Literal>, build: &mut Build<'_>) -> Option<Option<T
 
 fn texts(list: &Option<OneOrMany<Literal>>, build: &mut Build<'_>) -> Option<Vec<Text>> {
     let mut context = build.context();
-    list.iter().flat_map(|list| list.iter()).map(|literal| context.literal(literal).map(Text::from)).collect()
+    let texts = list.iter().flat_map(|list| list.iter()).map(|literal| context.literal(literal).map(Text::from));
+    let texts: Vec<_> = texts.collect();
+    texts.into_iter().collect()
 }
 
 /// A date (its first moment, UTC) or an RFC 3339 time, as Unix seconds.

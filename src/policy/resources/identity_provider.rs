@@ -40,6 +40,7 @@ struct ProviderDoc {
     /// What it speaks.
     kind: ProviderKind,
     /// Compared with `iss` letter for letter.
+    #[schemars(example = "https://idp.example.com")]
     issuer: Literal,
     /// The keys that its tokens are verified with. Without it, of `oidc`, those that the issuer's description names
     /// (OpenID Connect Discovery §4).
@@ -111,12 +112,8 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 
 fn provider(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Provider> {
     let doc: ProviderDoc = read(node, None, "an identity provider", build.diags)?;
-    let issuer = build.context().literal(&doc.issuer)?;
-    if issuer.is_empty() {
-        let message = "an identity provider has an issuer: what `iss` of its tokens says";
-        return refuse(doc.issuer.span(), message, "write `issuer: https://idp.example.com`", build);
-    }
-    let claims = claim_names(&doc.claims, build)?;
+    let issuer = issuer(&doc.issuer, build);
+    let claims = claim_names(&doc.claims, build);
     let audiences: Option<Vec<Text>> = match &doc.audience {
         None => Some(Vec::new()),
         Some(list) => {
@@ -125,12 +122,20 @@ fn provider(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Provider>
         }
     };
     let wanted = match &doc.algorithms {
-        Some(words) => Some(algorithms_of(&words.value, build)?),
-        None => None,
+        Some(words) => algorithms_of(&words.value, build).map(Some),
+        None => Some(None),
     };
-    let (keys, algorithms) = match remote(name, &doc, &issuer, build) {
+    let tls = match &doc.tls {
+        Some(tls) => CallingDoc::calling(tls, &mut build.context()).map(Some),
+        None => Some(None),
+    };
+    let allow_private = networks(&doc.allow_private, build);
+    let url = remote(name, &doc, issuer.as_deref().unwrap_or_default(), build);
+    let (issuer, wanted) = (issuer?, wanted?);
+    let (keys, algorithms) = match url {
         Ok(None) => fixed(&doc, wanted, build)?,
-        Ok(Some(source)) => {
+        Ok(Some((url, discovery))) => {
+            let source = Source { url, discovery, tls: tls?, allow_private: allow_private? };
             let algorithms = wanted.unwrap_or_else(|| Algorithms::PUBLIC.into());
             if !algorithms.and(Algorithms::SYMMETRIC.into()).is_empty() {
                 let span = doc.algorithms.as_ref().map_or(name.span, |words| words.span);
@@ -147,15 +152,27 @@ fn provider(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Provider>
         keys,
         algorithms,
         audiences: audiences?.into(),
-        claims,
+        claims: claims?,
     }))
+}
+
+fn issuer(literal: &Literal, build: &mut Build<'_>) -> Option<String> {
+    let issuer = build.context().literal(literal)?;
+    if issuer.is_empty() {
+        let message = "an identity provider has an issuer: what `iss` of its tokens says";
+        return refuse(literal.span(), message, "write `issuer: https://idp.example.com`", build);
+    }
+    Some(issuer)
 }
 
 /// Something was wrong and has been reported.
 struct Refused;
 
+/// A URL, and the issuer that its answer has to name where it is a description.
+type Address = (String, Option<Text>);
+
 /// Where the keys are fetched from; `None` where they stand in files.
-fn remote(name: &Name, doc: &ProviderDoc, issuer: &str, build: &mut Build<'_>) -> Result<Option<Source>, Refused> {
+fn remote(name: &Name, doc: &ProviderDoc, issuer: &str, build: &mut Build<'_>) -> Result<Option<Address>, Refused> {
     let url = doc.keys.as_ref().and_then(|keys| keys.value.url.as_ref());
     if let (Some(keys), Some(_)) = (&doc.keys, url) {
         let KeysDoc { key, file, inline, url: _ } = &keys.value;
@@ -181,12 +198,7 @@ fn remote(name: &Name, doc: &ProviderDoc, issuer: &str, build: &mut Build<'_>) -
         refuse::<()>(span, &why, "keys are fetched over `https://`, or over `http://` on this machine", build);
         return Err(Refused);
     }
-    let tls = match &doc.tls {
-        Some(tls) => Some(CallingDoc::calling(tls, &mut build.context()).ok_or(Refused)?),
-        None => None,
-    };
-    let allow_private = networks(&doc.allow_private, build).ok_or(Refused)?;
-    Ok(Some(Source { url, discovery, tls, allow_private }))
+    Ok(Some((url, discovery)))
 }
 
 /// `true` is every network.
@@ -267,8 +279,16 @@ fn keys(doc: &Spanned<KeysDoc>, wanted: Option<Algorithms>, build: &mut Build<'_
             if build.given.is_some() {
                 return stand_in(wanted);
             }
-            let bytes = build.around.resources.outside.read(&path, FILE_BYTES_MAX);
-            match bytes.and_then(|bytes| KeySet::parse(&bytes, false)) {
+            let bytes = match build.around.resources.outside.read(&path, FILE_BYTES_MAX) {
+                Ok(bytes) => bytes,
+                Err(why) => {
+                    let message = format!("the keys cannot be read: {}: {why}", path.display());
+                    let help = "put the file there, readable for the gateway's user, or correct the path, which begins \
+                                at gateway.yaml";
+                    return refuse(file.span(), &message, help, build);
+                }
+            };
+            match KeySet::parse(&bytes, false) {
                 Ok(keys) => usable(keys, file.span(), build),
                 Err(why) => {
                     let message = format!("{}: {why}", path.display());

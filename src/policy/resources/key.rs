@@ -13,7 +13,7 @@ use crate::engine::value::Text;
 use crate::jose::{self, Algorithm, Algorithms, KeySet, SigningKey};
 use crate::policy::resources::{Build, ResourceKind};
 use crate::policy::stand_in_keys;
-use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, read, suggest};
+use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, Span, Spanned, read, suggest};
 use crate::tls;
 
 pub const KIND: ResourceKind = ResourceKind {
@@ -33,10 +33,10 @@ struct KeyDoc {
     /// What kind of key it is.
     kind: KeyKind,
     /// Where its material is kept.
-    from: From,
+    from: Spanned<From>,
     /// Algorithms it may be used with, such as `RS256`; without it any that fits.
     #[serde(default)]
-    algorithms: Option<OneOrMany<Literal>>,
+    algorithms: Option<Spanned<OneOrMany<Literal>>>,
     /// Its name in tokens: of a private key `auto`, its thumbprint (RFC 7638), or a text. A public key in PEM form has
     /// none unless it is written here, and then verifies tokens whatever key they name.
     #[serde(default)]
@@ -112,28 +112,33 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 }
 
 fn symmetric(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<SymmetricKey> {
-    let has_file = doc.from.file.is_some() || doc.from.jwks_file.is_some();
-    let Some(secret) = doc.from.secret.as_ref().filter(|_| !has_file) else {
-        return refuse(name, "a symmetric key is kept in a `secret`", "write `from: { secret: NAME }`", build);
+    let from = &doc.from.value;
+    let has_file = from.file.is_some() || from.jwks_file.is_some();
+    let material = match from.secret.as_ref().filter(|_| !has_file) {
+        Some(secret) => secret_of(secret, build),
+        None => {
+            let help = "write `from: { secret: NAME }`";
+            refuse(doc.from.span, "a symmetric key is kept in a `secret`", help, build)
+        }
     };
-    let material = secret_of(secret, build)?;
+    let kid = match &doc.kid {
+        Some(kid) => build.context().literal(kid).map(Some),
+        None => Some(None),
+    };
     let allowed = algorithms(doc, build)?;
     let words: Vec<String> = doc.algorithms.iter().flat_map(|_| allowed.iter()).map(|one| one.to_string()).collect();
-    if doc.algorithms.is_some() && allowed.and(Algorithms::SYMMETRIC.into()) != allowed {
+    if let Some(written) = doc.algorithms.as_ref().filter(|_| allowed.and(Algorithms::SYMMETRIC.into()) != allowed) {
         let help = "a shared secret goes with HS256, HS384 and HS512; for others take `kind: public` or `private`";
-        return refuse(name, "these algorithms do not go with a shared secret", help, build);
+        return refuse(written.span, "these algorithms do not go with a shared secret", help, build);
     }
+    let material = material?;
     let signs_tokens = doc.algorithms.is_some();
     if signs_tokens && material.expose().len() < HS256_BYTES_MIN && build.given.is_none() {
         let message = format!("a key for HS256 has at least {HS256_BYTES_MIN} bytes (RFC 7518 §3.2)");
         build.diags.push(Diagnostic::error("policy.weak_key", name.span, message));
         return None;
     }
-    let kid = match &doc.kid {
-        Some(kid) => Some(build.context().literal(kid)?),
-        None => None,
-    };
-    Some(SymmetricKey { name: name.name.as_str().into(), material, algorithms: words, kid })
+    Some(SymmetricKey { name: name.name.as_str().into(), material, algorithms: words, kid: kid? })
 }
 
 fn secret_of(secret: &Name, build: &mut Build<'_>) -> Option<crate::secret::Secret> {
@@ -148,7 +153,7 @@ fn secret_of(secret: &Name, build: &mut Build<'_>) -> Option<crate::secret::Secr
 fn algorithms(doc: &KeyDoc, build: &mut Build<'_>) -> Option<Algorithms> {
     match &doc.algorithms {
         None => Some(Algorithms::all()),
-        Some(words) => algorithms_of(words, build),
+        Some(words) => algorithms_of(&words.value, build),
     }
 }
 
@@ -174,44 +179,53 @@ pub(super) fn algorithms_of(words: &OneOrMany<Literal>, build: &mut Build<'_>) -
 }
 
 fn certificates(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<Certificates> {
-    let path = file_of(name, doc, build)?;
+    let (path, at) = file_of(doc, build)?;
     if build.given.is_some() {
         return Some(Certificates { list: Vec::new() });
     }
-    let bytes = build.around.resources.outside.read(&path, FILE_BYTES_MAX);
-    match bytes.and_then(|bytes| tls::certificates_of(&bytes)) {
+    let bytes = match build.around.resources.outside.read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(why) => return no_file(name, at, &path, &why, build),
+    };
+    match tls::certificates_of(&bytes) {
         Ok(list) => Some(Certificates { list }),
-        Err(why) => bad_file(name, &path, &why, build),
+        Err(why) => bad_file(name, at, &path, &why, build),
     }
 }
 
 fn public(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<KeySet> {
-    let (path, kid) = source_of(name, doc, build)?;
+    let source = source_of(doc, build);
     let allowed = algorithms(doc, build)?;
+    let (path, at, kid) = source?;
     if build.given.is_some() {
         let key = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing)?;
         return key.verify_key().ok().map(|key| KeySet::of([key]));
     }
-    let bytes = build.around.resources.outside.read(&path, FILE_BYTES_MAX);
-    match bytes.and_then(|bytes| jose::public_keys(&bytes, kid.as_deref(), allowed)) {
+    let bytes = match build.around.resources.outside.read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(why) => return no_file(name, at, &path, &why, build),
+    };
+    match jose::public_keys(&bytes, kid.as_deref(), allowed) {
         Ok(keys) => Some(keys),
-        Err(why) => bad_file(name, &path, &why, build),
+        Err(why) => bad_file(name, at, &path, &why, build),
     }
 }
 
 fn private(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PrivateKey> {
-    let allowed = algorithms(doc, build)?;
+    let allowed = algorithms(doc, build);
     if build.given.is_some() {
+        let allowed = allowed?;
         let signing = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing);
         return Some(PrivateKey { certified: None, signing, is_stand_in: true });
     }
     let (bytes, kid, place) = private_bytes(name, doc, build)?;
+    let allowed = allowed?;
     // A TLS key need not be one that tokens are signed with, unless algorithms say so.
     let certified = tls::certificates_of(&bytes).and_then(|chain| Ok((chain, tls::private_key_of(&bytes)?))).ok();
     let signing = match (signing(&bytes, kid.as_deref(), allowed), doc.algorithms.is_some()) {
         (Ok(key), _) => Some(Arc::new(key)),
         (Err(_), false) if certified.is_some() => None,
-        (Err(why), _) => return bad_file(name, &place, &why, build),
+        (Err(why), _) => return bad_file(name, doc.from.span, &place, &why, build),
     };
     Some(PrivateKey { certified, signing, is_stand_in: false })
 }
@@ -226,16 +240,17 @@ fn signing(bytes: &[u8], kid: Option<&str>, allowed: Algorithms) -> Result<Signi
 
 /// The bytes of a private key, its name in tokens, and where it was found.
 fn private_bytes(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<(Bytes, Option<String>, PathBuf)> {
-    if let (Some(secret), None, None) = (&doc.from.secret, &doc.from.file, &doc.from.jwks_file) {
+    let from = &doc.from.value;
+    if let (Some(secret), None, None) = (&from.secret, &from.file, &from.jwks_file) {
         let kid = kid_of(doc, build)?;
         let secret_name = PathBuf::from(format!("secret {}", secret.name));
         let bytes = Bytes::copy_from_slice(secret_of(secret, build)?.expose());
         return Some((bytes, kid, secret_name));
     }
-    let (path, kid) = source_of(name, doc, build)?;
+    let (path, at, kid) = source_of(doc, build)?;
     let bytes = match build.around.resources.outside.read_secret(&path, FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(why) => return bad_file(name, &path, &why, build),
+        Err(why) => return no_file(name, at, &path, &why, build),
     };
     if tls::is_readable_by_others(&path) {
         let message = format!("{}: everybody on this machine may read this key", path.display());
@@ -245,40 +260,57 @@ fn private_bytes(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<(By
     Some((bytes, kid, path))
 }
 
-/// The file of a key, and the name that the key has in tokens.
-fn source_of(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<(PathBuf, Option<String>)> {
-    let kid = kid_of(doc, build)?;
-    match (&doc.from.file, &doc.from.jwks_file, &doc.from.secret) {
-        (Some(file), None, None) | (None, Some(file), None) => Some((build.path_of(file)?, kid)),
-        _ => refuse(name, "a key of this kind is kept in a file", "write `from: { file: keys/NAME.pem }`", build),
+/// The file of a key and where it is written, and the name that the key has in tokens.
+fn source_of(doc: &KeyDoc, build: &mut Build<'_>) -> Option<(PathBuf, Span, Option<String>)> {
+    let kid = kid_of(doc, build);
+    let from = &doc.from.value;
+    match (&from.file, &from.jwks_file, &from.secret) {
+        (Some(file), None, None) | (None, Some(file), None) => Some((build.path_of(file)?, file.span(), kid?)),
+        _ => {
+            let help = "write `from: { file: keys/NAME.pem }`";
+            refuse(doc.from.span, "a key of this kind is kept in a file", help, build)
+        }
     }
 }
 
 fn kid_of(doc: &KeyDoc, build: &mut Build<'_>) -> Option<Option<String>> {
-    let Some(kid) = doc.from.kid.as_ref().or(doc.kid.as_ref()) else { return Some(None) };
+    let Some(kid) = doc.from.value.kid.as_ref().or(doc.kid.as_ref()) else { return Some(None) };
     let kid = build.context().literal(kid)?;
     Some(Some(kid).filter(|kid| kid != "auto"))
 }
 
-/// The file of certificates.
-fn file_of(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PathBuf> {
-    if doc.algorithms.is_some() || doc.kid.is_some() {
-        return refuse(name, "`algorithms` and `kid` go with keys, not with certificates", "remove them", build);
+/// The file of certificates, and where it is written.
+fn file_of(doc: &KeyDoc, build: &mut Build<'_>) -> Option<(PathBuf, Span)> {
+    let algorithms = doc.algorithms.as_ref().map(|algorithms| algorithms.span);
+    if let Some(at) = algorithms.or(doc.kid.as_ref().map(Literal::span)) {
+        return refuse(at, "`algorithms` and `kid` go with keys, not with certificates", "remove them", build);
     }
-    match (&doc.from.file, &doc.from.secret, &doc.from.jwks_file) {
-        (Some(file), None, None) => build.path_of(file),
-        _ => refuse(name, "a key of this kind is kept in a PEM file", "write `from: { file: keys/NAME.pem }`", build),
+    let from = &doc.from.value;
+    match (&from.file, &from.secret, &from.jwks_file) {
+        (Some(file), None, None) => Some((build.path_of(file)?, file.span())),
+        _ => {
+            let help = "write `from: { file: keys/NAME.pem }`";
+            refuse(doc.from.span, "a key of this kind is kept in a PEM file", help, build)
+        }
     }
 }
 
-fn refuse<T>(name: &Name, message: &str, help: &str, build: &mut Build<'_>) -> Option<T> {
-    build.diags.push(Diagnostic::error("policy.bad_key", name.span, message).with_help(help));
+fn refuse<T>(at: Span, message: &str, help: &str, build: &mut Build<'_>) -> Option<T> {
+    build.diags.push(Diagnostic::error("policy.bad_key", at, message).with_help(help));
     None
 }
 
-fn bad_file<T>(name: &Name, path: &Path, why: &str, build: &mut Build<'_>) -> Option<T> {
+/// A file that is not there, or that cannot be read.
+fn no_file<T>(name: &Name, at: Span, path: &Path, why: &str, build: &mut Build<'_>) -> Option<T> {
+    let message = format!("key `{}` cannot be read: {}: {why}", name.name, path.display());
+    let help = "put the file there, readable for the gateway's user, or correct the path, which begins at gateway.yaml";
+    refuse(at, &message, help, build)
+}
+
+/// A file that holds something else.
+fn bad_file<T>(name: &Name, at: Span, path: &Path, why: &str, build: &mut Build<'_>) -> Option<T> {
     let message = format!("key `{}`: {}: {why}", name.name, path.display());
     let help =
         "PEM text: certificates, a public key, or a private key; for `public` and `private` also a JWK or JWK Set";
-    refuse(name, &message, help, build)
+    refuse(at, &message, help, build)
 }

@@ -48,14 +48,14 @@ fn entries(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Vec<Value>
     let doc: ListDoc = read(node, None, "a list", build.diags)?;
     let mut entries = Vec::new();
     for entry in doc.entries.iter().flat_map(|entries| entries.iter()) {
-        entries.push(Value::text(build.context().literal(entry)?));
+        entries.push(build.context().literal(entry).map(Value::text));
     }
     if let Some(file) = &doc.file {
         let path = build.path_of(file)?;
         match build.around.resources.outside.read_text(&path, FILE_BYTES_MAX) {
             Ok(text) => {
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-                entries.extend(lines.map(Value::text));
+                entries.extend(lines.map(|line| Some(Value::text(line))));
             }
             Err(why) => {
                 let message = format!("the entries of `{}` cannot be read: {}: {why}", name.name, path.display());
@@ -76,5 +76,5 @@ fn entries(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Vec<Value>
         build.diags.push(Diagnostic::error("policy.bad_value", name.span, message));
         return None;
     }
-    Some(entries)
+    entries.into_iter().collect()
 }

@@ -40,17 +40,17 @@ struct UpstreamDoc {
     targets: Option<OneOrMany<Node>>,
     /// In the place of `targets`: every address of a name is one.
     #[serde(default)]
-    dns: Option<Spanned<DnsDoc>>,
+    dns: Option<DnsDoc>,
     /// How a target is chosen.
-    #[serde(default)]
-    balance: BalanceWord,
+    #[serde(default = "in_turn")]
+    balance: Spanned<BalanceWord>,
     /// With `balance: hash`: equal texts go to the same target, such as `${auth.subject}`. It is checked in each service
     /// that uses the upstream.
     #[serde(default)]
     hash_by: Option<Text>,
     /// Requests that find out which targets are healthy, beside all calls.
     #[serde(default)]
-    health: Option<Spanned<HealthDoc>>,
+    health: Option<HealthDoc>,
     /// When a target that fails is left alone for a while; without it never.
     #[serde(default)]
     eject: Option<EjectDoc>,
@@ -79,6 +79,10 @@ struct TargetDoc {
     /// Share among the others.
     #[serde(default = "one")]
     weight: u32,
+}
+
+fn in_turn() -> Spanned<BalanceWord> {
+    BalanceWord::default().into()
 }
 
 fn one() -> u32 {
@@ -115,16 +119,17 @@ enum WhenNone {
 #[serde(deny_unknown_fields)]
 struct EjectDoc {
     /// Consecutive failures: connect errors, timeouts, 502, 503, 504.
-    failures: u32,
+    #[schemars(example = 5)]
+    failures: Spanned<u32>,
     /// How long it is left alone.
     #[serde(rename = "for")]
     duration: DurationValue,
     /// Share of the targets that may be ejected at a time.
     #[serde(default = "half")]
-    at_most: String,
+    at_most: Literal,
 }
 
-fn half() -> String {
+fn half() -> Literal {
     "50%".into()
 }
 
@@ -136,12 +141,18 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
 fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream> {
     let doc: UpstreamDoc = read(node, None, "an upstream", build.diags)?;
     let tls = match &doc.tls {
-        Some(tls) => Some(CallingDoc::calling(tls, &mut build.context())?),
-        None => None,
+        Some(tls) => CallingDoc::calling(tls, &mut build.context()).map(Some),
+        None => Some(None),
     };
-    let pool = doc.pool.limits(build.diags)?;
-    let (targets, dns) = targets(&doc, tls.as_ref(), name, build)?;
-    if let Some(tls) = doc.tls.as_ref().filter(|_| !targets.iter().any(|target| target.origin.https)) {
+    let targets = targets(&doc, tls.as_ref().and_then(Option::as_ref), name, build);
+    let pool = doc.pool.limits(build.diags);
+    let hash_by = hash_by(&doc, build);
+    let check = doc.health.as_ref().map(|health| health.check(&mut build.context()));
+    let eject = doc.eject.as_ref().map(|eject| self::eject(eject, build));
+    let host = doc.host.as_ref().map(|host| host_header(host, build));
+    let (targets, dns) = targets?;
+    tls?;
+    if let Some(tls) = doc.tls.as_ref().filter(|_| !targets.is_empty() && !targets.iter().any(|one| one.origin.https)) {
         let message = "no target of this upstream is spoken to over TLS";
         let help = "write `https://` targets, or remove `tls`";
         build.diags.push(Diagnostic::error("policy.bad_tls", tls.span, message).with_help(help));
@@ -154,22 +165,20 @@ fn upstream(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Upstream>
             return None;
         }
     };
-    upstream.pool = pool;
+    upstream.pool = pool?;
     upstream.dns = dns;
-    upstream.balance = doc.balance.into();
-    upstream.hash_by = hash_by(&doc, name, build)?;
-    if let Some(health) = &doc.health {
-        upstream.check = Some(health.value.check(health.span, &mut build.context())?);
+    upstream.balance = doc.balance.value.into();
+    upstream.hash_by = hash_by?;
+    if let Some(check) = check {
+        upstream.check = Some(check?);
     }
-    upstream.eject = match &doc.eject {
-        Some(eject) => Some(self::eject(eject, name, build)?),
-        None => None,
-    };
+    if let Some(eject) = eject {
+        upstream.eject = Some(eject?);
+    }
     upstream.timeouts = doc.timeouts.or_default();
     upstream.when_none_try_any = matches!(doc.when_none, WhenNone::TryAny);
-    if let Some(host) = &doc.host {
-        let word = build.context().literal(host)?;
-        upstream.host = host_header(&word, host, build)?;
+    if let Some(host) = host {
+        upstream.host = host?;
     }
     Some(upstream)
 }
@@ -187,7 +196,7 @@ fn targets(
             Some((targets.into_iter().collect::<Option<_>>()?, None))
         }
         (None, Some(dns)) => {
-            let dns = dns.value.dns(dns.span, tls, doc.pool.http2(), &mut build.context())?;
+            let dns = dns.dns(tls, doc.pool.http2(), &mut build.context())?;
             Some((vec![Arc::new(Target::new(dns.origin.clone(), 1))], Some(dns)))
         }
         (given, _) => {
@@ -229,18 +238,19 @@ fn target(node: &Node, tls: Option<&Arc<Calling>>, http2: Http2, build: &mut Bui
     }
 }
 
-fn eject(doc: &EjectDoc, name: &Name, build: &mut Build<'_>) -> Option<Eject> {
-    let percent = doc.at_most.strip_suffix('%').and_then(|number| number.trim().parse::<u32>().ok());
-    match percent {
-        Some(percent) if (1..=100).contains(&percent) && doc.failures > 0 => {
-            Some(Eject { failures: doc.failures, for_: doc.duration.duration, at_most_percent: percent })
-        }
-        _ => {
-            let message = "`eject` wants `failures` above 0 and `at_most` between 1% and 100%";
-            build.diags.push(Diagnostic::error("policy.bad_value", name.span, message));
-            None
-        }
-    }
+fn eject(doc: &EjectDoc, build: &mut Build<'_>) -> Option<Eject> {
+    const CODE: &str = "policy.bad_value";
+    const HELP: &str = "write `eject: { failures: 5, for: 30s, at_most: 50% }`";
+    let mut cx = build.context();
+    let failures = Some(doc.failures.value).filter(|failures| *failures > 0);
+    let failures = failures.or_else(|| cx.refuse(CODE, doc.failures.span, "`failures` is above 0", HELP));
+    let text = cx.literal(&doc.at_most)?;
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<u32>().ok());
+    let Some(percent) = percent.filter(|percent| (1..=100).contains(percent)) else {
+        let message = format!("`at_most` is between 1% and 100%, not `{text}`");
+        return cx.refuse(CODE, doc.at_most.span(), message, HELP);
+    };
+    Some(Eject { failures: failures?, for_: doc.duration.duration, at_most_percent: percent })
 }
 
 impl From<BalanceWord> for Balance {
@@ -256,15 +266,15 @@ impl From<BalanceWord> for Balance {
 }
 
 /// The text of `hash_by`, which stands exactly where it is used.
-fn hash_by(doc: &UpstreamDoc, name: &Name, build: &mut Build<'_>) -> Option<Option<Arc<str>>> {
-    let is_hash = matches!(doc.balance, BalanceWord::Hash);
+fn hash_by(doc: &UpstreamDoc, build: &mut Build<'_>) -> Option<Option<Arc<str>>> {
+    let is_hash = matches!(doc.balance.value, BalanceWord::Hash);
     match &doc.hash_by {
         Some(text) if is_hash => {
-            let text = text.0.as_text().unwrap_or_default();
+            let span = text.span();
+            let text = text.as_str();
             if text.contains("${") {
                 return Some(Some(text.into()));
             }
-            let span = doc.hash_by.as_ref().map_or(name.span, |text| text.0.span());
             let help = "write `hash_by: \"${auth.subject}\"`, or another balance";
             build.context().refuse("policy.bad_value", span, "a fixed text sends everything to one target", help)
         }
@@ -274,15 +284,15 @@ fn hash_by(doc: &UpstreamDoc, name: &Name, build: &mut Build<'_>) -> Option<Opti
         }
         None if is_hash => {
             let help = "write what equal calls have in common: `hash_by: \"${auth.subject}\"`";
-            build.context().refuse("policy.bad_value", name.span, "`balance: hash` needs `hash_by`", help)
+            build.context().refuse("policy.bad_value", doc.balance.span, "`balance: hash` needs `hash_by`", help)
         }
         None => Some(None),
     }
 }
 
 /// What the upstream sees as `Host`.
-fn host_header(word: &str, at: &Literal, build: &mut Build<'_>) -> Option<HostHeader> {
-    match word {
+fn host_header(at: &Literal, build: &mut Build<'_>) -> Option<HostHeader> {
+    match build.context().literal(at)?.as_str() {
         "upstream" => Some(HostHeader::Upstream),
         "client" => Some(HostHeader::Client),
         text => match HeaderValue::from_str(text) {

@@ -77,9 +77,10 @@ fn users(name: &Name, node: &Node, build: &mut Build<'_>) -> Option<Users> {
 fn listed(doc: &UsersDoc, name: &Name, build: &mut Build<'_>) -> Option<Vec<(String, User)>> {
     let entries: Vec<Option<(String, User)>> =
         doc.entries.iter().map(|(name, node)| Some((name.clone(), user(node, build)?))).collect();
+    let from_file = doc.file.as_ref().map(|file| from_file(file, build));
     let mut users = entries.into_iter().collect::<Option<Vec<_>>>()?;
-    if let Some(file) = &doc.file {
-        users.extend(from_file(file, build)?);
+    if let Some(more) = from_file {
+        users.extend(more?);
     }
     if doc.entries.is_empty() && doc.file.is_none() {
         return refuse(name.span, "a directory of users needs `entries` or `file`".into(), build);
@@ -99,30 +100,37 @@ fn given_user(user: &GivenUser) -> User {
 
 fn user(node: &Node, build: &mut Build<'_>) -> Option<User> {
     let doc: UserDoc = read(node, None, "a user", build.diags)?;
-    let text = build.context().literal(&doc.password)?;
-    let password = match PasswordHash::parse(&text) {
-        Ok(password) => password,
-        Err(why) => {
-            let diagnostic = Diagnostic::error("policy.password_in_clear", doc.password.0.span(), why)
-                .with_help("`gatewright secret hash` makes one from a password that it reads from the terminal");
-            build.diags.push(diagnostic);
-            return None;
-        }
-    };
+    let password = password(&doc.password, build);
     let mut context = build.context();
     let groups = doc.groups.iter().flat_map(|groups| groups.iter());
     let groups: Option<Vec<Text>> = groups.map(|group| context.literal(group).map(Text::from)).collect();
     let attributes = doc.attributes.iter();
     let attributes: Option<BTreeMap<Text, Text>> =
         attributes.map(|(name, value)| Some((name.as_str().into(), context.literal(value)?.into()))).collect();
-    Some(User { password, groups: groups?.into(), attributes: attributes?, disabled: doc.disabled })
+    Some(User { password: password?, groups: groups?.into(), attributes: attributes?, disabled: doc.disabled })
+}
+
+fn password(literal: &Literal, build: &mut Build<'_>) -> Option<PasswordHash> {
+    let text = build.context().literal(literal)?;
+    PasswordHash::parse(&text)
+        .map_err(|why| {
+            let diagnostic = Diagnostic::error("policy.password_in_clear", literal.span(), why)
+                .with_help("`gatewright secret hash` makes one from a password that it reads from the terminal");
+            build.diags.push(diagnostic);
+        })
+        .ok()
 }
 
 fn from_file(file: &Literal, build: &mut Build<'_>) -> Option<Vec<(String, User)>> {
     let path = build.path_of(file)?;
     let text = match build.around.resources.outside.read_text(&path, FILE_BYTES_MAX) {
         Ok(text) => text,
-        Err(why) => return refuse(file.0.span(), format!("{}: {why}", path.display()), build),
+        Err(why) => {
+            let message = format!("the users cannot be read: {}: {why}", path.display());
+            let help = "put an htpasswd file there, or correct the path, which begins at gateway.yaml";
+            build.diags.push(Diagnostic::error("policy.unreadable", file.span(), message).with_help(help));
+            return None;
+        }
     };
     match htpasswd::parse(&text) {
         Ok(entries) => {

@@ -25,6 +25,8 @@ pub(super) struct Run<'a> {
     left_out: RefCell<HashSet<usize>>,
     /// Whether this repetition has left something out, so that another one will see more.
     again: Cell<bool>,
+    /// Something known to be wrong was passed over.
+    lacked: Cell<bool>,
 }
 
 impl<'a> Run<'a> {
@@ -35,6 +37,7 @@ impl<'a> Run<'a> {
             found: RefCell::default(),
             left_out: RefCell::default(),
             again: Cell::new(false),
+            lacked: Cell::new(false),
         }
     }
 
@@ -47,8 +50,13 @@ impl<'a> Run<'a> {
         self.again.replace(false)
     }
 
-    pub(super) fn into_found(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
+    pub(super) fn take_found(&self) -> Vec<Diagnostic> {
+        self.found.take()
+    }
+
+    /// Whether a part was known to be wrong before, which explains why nothing could be read.
+    pub(super) fn has_lacked(&self) -> bool {
+        self.lacked.get()
     }
 
     fn report(&self, diagnostic: Diagnostic) {
@@ -59,7 +67,10 @@ impl<'a> Run<'a> {
     }
 
     fn is_left_out(&self, node: &Node) -> bool {
-        self.left_out.borrow().contains(&node.address())
+        if node.is_wrong() {
+            self.lacked.set(true);
+        }
+        node.is_wrong() || self.left_out.borrow().contains(&node.address())
     }
 
     /// Leaves a node out of the next repetition, unless something inside it already is.

@@ -50,6 +50,11 @@ impl<'a> Part<'a> {
         Some(text.split("\n\n").next()?.replace('\n', " "))
     }
 
+    /// A value that serves as well as any.
+    pub(super) fn example(self) -> Option<&'a Value> {
+        self.search(|part| part.get("examples")?.as_array()?.first()).map(|example| example.part)
+    }
+
     /// The first answer of `pick` among this part and its alternatives.
     fn search(self, pick: impl Fn(&'a Value) -> Option<&'a Value> + Copy) -> Option<Self> {
         self.search_below(pick, DEPTH_MAX).map(|part| Part { part, ..self })

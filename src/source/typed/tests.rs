@@ -288,7 +288,7 @@ fn reads_free_mappings_and_enums_at_the_top() {
 #[test]
 fn the_number_of_mistakes_is_bounded_and_none_is_lost_without_a_word() {
     let many: String = (0..500).map(|_| "- {header: [], scheme: s}\n").collect();
-    assert_eq!(mistakes::<Vec<Source>>(&many, None).len(), super::READS_MAX / 2);
+    assert_eq!(mistakes::<Vec<Source>>(&many, None).len(), super::READS_MAX);
 }
 
 #[test]

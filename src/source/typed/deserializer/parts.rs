@@ -4,6 +4,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess};
 
 use super::super::error::{Error, Kind, possible};
+use super::super::stand_in::StandIn;
 use super::{Name, NodeDeserializer};
 use crate::source::units::shown;
 use crate::source::{Diagnostic, Entry, Node, suggest};
@@ -44,13 +45,32 @@ pub(super) struct Entries<'a, 'e> {
     entries: std::slice::Iter<'e, Entry>,
     /// The keys that are possible; any if absent.
     fields: Option<&'static [&'static str]>,
-    /// The entry whose value comes next, and the key that it stands under.
-    value: Option<(&'e Entry, &'e str)>,
+    /// What comes next.
+    value: Option<Next<'e>>,
+    /// Required keys without a value that counts.
+    lacking: std::vec::IntoIter<&'static str>,
+}
+
+/// A value that comes next.
+enum Next<'e> {
+    /// With the key that it stands under.
+    Written(&'e Entry, &'e str),
+    /// Of the key that lacks one.
+    StandIn(&'static str),
 }
 
 impl<'a, 'e> Entries<'a, 'e> {
     pub fn of(map: NodeDeserializer<'a>, entries: &'e [Entry], fields: Option<&'static [&'static str]>) -> Self {
-        Entries { map, entries: entries.iter(), fields, value: None }
+        let mut all = Entries { map, entries: entries.iter(), fields, value: None, lacking: Vec::new().into_iter() };
+        if let (Some(fields), Some(schema)) = (fields, map.schema) {
+            let mut required = schema.required(fields);
+            required.retain(|field| {
+                let counts = |entry| all.key_of(entry) == Some(*field);
+                !entries.iter().any(|entry| !map.run.is_left_out(&entry.value) && counts(entry))
+            });
+            all.lacking = required.into_iter();
+        }
+        all
     }
 
     /// The key that an entry stands under: its own, or the one that was probably meant and is not there.
@@ -98,11 +118,14 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some(entry) = self.entries.clone().find(|&entry| self.is_wanted(entry)) else {
-            return Ok(None);
+            let Some(field) = self.lacking.next() else { return Ok(None) };
+            self.value = Some(Next::StandIn(field));
+            let key: StrDeserializer<'_, Error> = field.into_deserializer();
+            return seed.deserialize(key).map(Some);
         };
         while self.entries.next().is_some_and(|passed| !std::ptr::eq(passed, entry)) {}
         let written = self.key_of(entry).unwrap_or(&entry.key);
-        self.value = Some((entry, written));
+        self.value = Some(Next::Written(entry, written));
         if self.fields.is_some() {
             let key: StrDeserializer<'_, Error> = written.into_deserializer();
             return seed.deserialize(key).map(Some);
@@ -120,8 +143,12 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let Some((entry, key)) = self.value.take() else {
-            return Err(Error::bad_value("a value was asked for before its key"));
+        let (entry, key) = match self.value.take() {
+            Some(Next::Written(entry, key)) => (entry, key),
+            Some(Next::StandIn(field)) => {
+                return seed.deserialize(StandIn::of(self.map.schema.and_then(|schema| schema.key(field))));
+            }
+            None => return Err(Error::bad_value("a value was asked for before its key")),
         };
         let value = self.map.of_key(key, &entry.value);
         seed.deserialize(value).map_err(|error| {
