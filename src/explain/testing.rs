@@ -34,6 +34,12 @@ pub(super) const PAGES: &[Page] = &[
         "- { request: again, together: true, expect: { status: 429 } }",
     ),
     page(
+        "test.duplicate_name",
+        "Two policy tests of one service or assertion have the same name: a report could not tell which one failed.",
+        "Give each a name that says what it shows.",
+        "- { name: a stranger is refused, request: { path: /orders/7 }, expect: { status: 401 } }",
+    ),
+    page(
         "policy.access_untested",
         "A service checks who may call it, and no policy test shows that it refuses anybody.",
         "Add a case whose request must be refused.",

@@ -118,8 +118,9 @@ fn a_replaced_file_of_the_same_size_and_time_is_noticed() {
 fn tests_that_do_not_fit_their_time_refuse_the_reload_and_say_how_many_ran() {
     let config = format!("{ANY_PORT}tests: {{ budget: 1ms }}\n");
     let gateway = Gateway::start(&[("gateway.yaml", &config), ("policies/a.yaml", &hello("a", "one"))]);
-    let case = "  - name: t\n    exchanges: [{ request: {}, repeat: 20000, expect: { status: 200 } }]\n";
-    gateway.folder.write("policies/a.yaml", &format!("{}tests:\n{case}{case}", hello("a", "two")));
+    let exchanges = "exchanges: [{ request: {}, repeat: 20000, expect: { status: 200 } }]";
+    let cases = format!("  - name: t\n    {exchanges}\n  - name: u\n    {exchanges}\n");
+    gateway.folder.write("policies/a.yaml", &format!("{}tests:\n{cases}", hello("a", "two")));
     let refused = gateway.logged("the changed files are not taken");
     assert!(refused["diagnostics"].as_str().unwrap().contains("of the policies' 2 tests ran within 1ms"), "{refused}");
     assert_eq!(gateway.get("/a").body, "one");

@@ -12,13 +12,14 @@ use crate::compile::scope::resolve_env;
 use crate::engine::value::Text as Shared;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::document::{AssertionDoc, ServiceDoc};
+use crate::policy::testing::collected::Collected;
 use crate::policy::testing::expect::{Expect, ExpectDoc};
 use crate::policy::testing::given::{GivenDoc, World, merged};
 use crate::policy::testing::request::{RequestDoc, TestRequest, Usual};
 use crate::policy::testing::text::{CAPTURED_MAX, Names, TestText};
 use crate::source::{
-    Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, Node, NodeValue, ScalarOr, Span, Text, read,
-    suggest,
+    Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, Node, NodeValue, ScalarOr, Span, Text,
+    past_mistakes, read, suggest,
 };
 
 /// Exchanges of one case, repetitions counted.
@@ -145,7 +146,7 @@ pub fn collect(parsed: &Parsed, diags: &mut Diagnostics) -> Vec<Case> {
 
 /// The same, only for some services and assertions.
 pub fn collect_for(parsed: &Parsed, wanted: impl Fn(&Shared) -> bool, diags: &mut Diagnostics) -> Vec<Case> {
-    let mut cases = Vec::new();
+    let mut cases = Collected::default();
     let documents = &parsed.documents;
     let services = documents.services.iter().map(|(name, doc)| (name, Tested::Service(doc), &doc.tests));
     let assertions = documents.assertions.iter().map(|(name, doc)| (name, Tested::Assertion(doc), &doc.tests));
@@ -172,7 +173,7 @@ pub fn collect_for(parsed: &Parsed, wanted: impl Fn(&Shared) -> bool, diags: &mu
         }
     }
     diags.deduplicate();
-    cases
+    cases.list
 }
 
 fn unknown_suite(name: &Name, parsed: &Parsed, diags: &mut Diagnostics) {
@@ -203,7 +204,7 @@ struct Suite<'s> {
 }
 
 impl Suite<'_> {
-    fn cases(&self, shared: Option<&Node>, list: &Node, cases: &mut Vec<Case>, diags: &mut Diagnostics) {
+    fn cases(&self, shared: Option<&Node>, list: &Node, cases: &mut Collected, diags: &mut Diagnostics) {
         let Some(items) = list.as_list() else {
             let message = format!("expected a list of cases, got {}", list.kind());
             diags.push(
@@ -212,7 +213,12 @@ impl Suite<'_> {
             );
             return;
         };
-        cases.extend(items.iter().filter_map(|node| self.case(shared, node, diags)));
+        for node in items {
+            cases.check_name(self.name, node, diags);
+            let whole = [Some(node.span()), node.get("name").map(Node::span)];
+            let follows = |one: &Diagnostic| whole.contains(&one.span);
+            cases.list.extend(past_mistakes(node, diags, follows, |node, diags| self.case(shared, node, diags)));
+        }
     }
 
     fn case(&self, shared: Option<&Node>, node: &Node, diags: &mut Diagnostics) -> Option<Case> {
