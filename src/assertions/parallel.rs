@@ -71,7 +71,8 @@ tests:
 struct Parallel {
     /// The children, at most 16. None may route, answer, change a message, or set what another sets.
     steps: Node,
-    /// Longest time until all have passed; without it that of the request holds alone. Counted in steps of 50 ms.
+    /// Longest time until all have passed; without it that of the request holds alone. Counted in steps of 50 ms. The
+    /// clock of a policy test stands still while children run: there it is never over.
     #[serde(default)]
     timeout: Option<DurationValue>,
 }

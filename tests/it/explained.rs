@@ -38,6 +38,33 @@ policy:
   - remove_headers: { names: [server], message: answer }
 "#;
 
+/// Steps that run at once, groups and what is only tried.
+const AT_ONCE: &str = r#"api_keys: people
+entries: []
+---
+api_keys: machines
+entries: []
+---
+service: reports
+match: { path: /reports, methods: [GET] }
+policy:
+  - parallel:
+      timeout: 2s
+      steps:
+        - authenticate_api_key: { keys: people, from: { header: x-person } }
+        - { authenticate_api_key: machines, as: machine }
+        - all:
+            steps:
+              - compare: request.query.kind != ''
+                when: exists(request.query.kind)
+  - parallel:
+      steps:
+        - compare: auth.subject != machine.subject
+        - restrict_ip: [10.0.0.0/8]
+    shadow: true
+  - respond: { json: { who: "${auth.subject}", machine: "${machine.subject}" } }
+"#;
+
 fn assert_golden(name: &str, said: &str) {
     let golden = root().join("tests/explained").join(name);
     if std::env::var_os("GATEWRIGHT_BLESS").is_some() {
@@ -73,4 +100,10 @@ fn what_stands_in_no_service_is_explained() {
     let mut json: Json = serde_json::from_str(&said.out).unwrap();
     assert!(json.as_object_mut().unwrap().remove("version").is_some_and(|version| version.is_string()));
     assert_golden("whole.json", &(serde_json::to_string_pretty(&json).unwrap() + "\n"));
+}
+
+#[test]
+fn what_runs_at_once_is_explained() {
+    let folder = Folder::with(&[("policies/a.yaml", AT_ONCE)]);
+    assert_golden("parallel.txt", &explained(&folder.0));
 }

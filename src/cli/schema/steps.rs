@@ -98,7 +98,7 @@ fn step(kind: &Kind) -> Json {
     if !kind.sets.is_empty() {
         properties.insert("as".into(), reference("as"));
     }
-    if kind.faults.iter().any(|fault| fault.status < BROKEN) {
+    if kind.faults.iter().any(|fault| fault.status < BROKEN) || holds_steps(kind) {
         properties.insert("shadow".into(), reference("shadow"));
     }
     for block in kind.blocks {
@@ -111,6 +111,12 @@ fn step(kind: &Kind) -> Json {
     // What a composite is for stands in its first block.
     let required: Vec<&str> = std::iter::once(kind.name).chain(kind.blocks.first().copied()).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+/// Whether other steps stand in it, which may deny.
+fn holds_steps(kind: &Kind) -> bool {
+    let schema = (kind.schema)().to_value();
+    !kind.blocks.is_empty() || kind.name == "include" || schema.pointer("/properties/steps").is_some()
 }
 
 /// What may stand behind the name of an assertion.

@@ -170,8 +170,10 @@ enum Calls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct StepsDoc {
+    /// Of a composite: something in it ran, and the request's fault, if there is one, did not come out of it.
     passed: OneOrMany<Name>,
     not_run: OneOrMany<Name>,
+    /// Of a composite: the denial of the request came out of it.
     denied: OneOrMany<Name>,
     /// Shadowed steps that would have denied.
     would_deny: OneOrMany<Name>,

@@ -248,9 +248,13 @@ impl Judge<'_> {
             let holds = match word {
                 StepWord::Passed => {
                     verdicts().any(|verdict| matches!(verdict, TracedVerdict::Passed | TracedVerdict::Ended(_)))
+                        || self.is_entered(name) && self.fault_from(name).is_none()
                 }
                 StepWord::NotRun => !self.has_run(name),
-                StepWord::Denied => verdicts().any(|verdict| matches!(verdict, TracedVerdict::Denied(_))),
+                StepWord::Denied => {
+                    let from_inside = || self.fault_from(name).filter(|_| self.is_entered(name));
+                    verdicts().chain(from_inside()).any(|verdict| matches!(verdict, TracedVerdict::Denied(_)))
+                }
                 StepWord::WouldDeny => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldDeny(_))),
                 StepWord::WouldBreak => verdicts().any(|verdict| matches!(verdict, TracedVerdict::WouldBreak(_))),
             };
@@ -265,14 +269,38 @@ impl Judge<'_> {
 
     /// Whether a step of this name ran, or anything that stands in it: a composite has few lines of its own.
     fn has_run(&self, name: &Name) -> bool {
+        self.seen.trace.iter().any(|traced| traced.verdict != TracedVerdict::Skipped && self.is_of(traced, name))
+    }
+
+    /// Whether a line is of a step of this name, or of anything that stands in it.
+    fn is_of(&self, traced: &Traced, name: &Name) -> bool {
+        let step = self.seen.compiled().steps.get(usize::from(traced.step));
+        step.is_some_and(|step| is_called(step, name) || self.is_inside(step, name))
+    }
+
+    /// Whether a step stands in one of this name.
+    fn is_inside(&self, step: &StepMeta, name: &Name) -> bool {
+        let is_in = |outer: &StepMeta| step.path.strip_prefix(&*outer.path).is_some_and(|rest| rest.starts_with('.'));
+        self.seen.compiled().steps.iter().any(|outer| is_called(outer, name) && is_in(outer))
+    }
+
+    /// Whether a composite of this name was entered: some have no line of their own.
+    fn is_entered(&self, name: &Name) -> bool {
         let steps = &self.seen.compiled().steps;
         let lines = self.seen.trace.iter().filter(|traced| traced.verdict != TracedVerdict::Skipped);
-        let mut ran = lines.filter_map(|traced| steps.get(usize::from(traced.step)));
-        ran.any(|step| {
-            let is_in =
-                |outer: &StepMeta| step.path.strip_prefix(&*outer.path).is_some_and(|rest| rest.starts_with('.'));
-            is_called(step, name) || steps.iter().any(|outer| is_called(outer, name) && is_in(outer))
-        })
+        lines.filter_map(|traced| steps.get(usize::from(traced.step))).any(|step| self.is_inside(step, name))
+    }
+
+    /// The verdict that the request's fault came from, where it came out of a step of this name: one that a composite
+    /// has caught did not.
+    fn fault_from(&self, name: &Name) -> Option<&TracedVerdict> {
+        let (code, _) = self.seen.fault.as_ref()?;
+        let is_it = |traced: &&Traced| match &traced.verdict {
+            TracedVerdict::Denied(raised) | TracedVerdict::Broken(raised) => raised == code,
+            _ => false,
+        };
+        let last = self.seen.trace.iter().rfind(is_it)?;
+        self.is_of(last, name).then_some(&last.verdict)
     }
 
     fn variables(&self, misses: &mut Vec<Miss>) {

@@ -77,13 +77,66 @@ fn every_false_expectation_is_noticed() {
     ];
     let cases: String = table
         .iter()
-        .map(|(expect, _)| format!("  - {{ name: n, request: {{ path: /items/7 }}, expect: {{ {expect} }} }}\n"))
+        .enumerate()
+        .map(|(at, (expect, _))| {
+            format!("  - {{ name: n{at}, request: {{ path: /items/7 }}, expect: {{ {expect} }} }}\n")
+        })
         .collect();
     let found = fails(&format!("{SERVICE}tests:\n{cases}"));
     assert_eq!(found.len(), table.len());
     for ((expect, at), found) in table.iter().zip(&found) {
         assert_eq!(found, &vec![(*at).to_owned()], "{expect}");
     }
+}
+
+/// A composite has no verdict but that of what comes out of it.
+const COMPOSITES: &str = r#"
+service: items
+match: { path: /items, methods: [GET, POST] }
+policy:
+  - if: request.method == 'POST'
+    then: [{ compare: request.query.a == '1' }]
+  - switch: request.query.b ?? 'x'
+    cases: { y: [{ raise: { status: 403, code: items.y } }] }
+    default: [{ set_headers: { x-a: b } }]
+  - try: { steps: [{ compare: (request.query.c ?? '') == '' }], catches: compare.no_match }
+    catch: [{ set_headers: { x-c: "1" } }]
+  - respond: 204
+tests:
+"#;
+
+#[test]
+fn a_composite_passes_where_no_fault_comes_out_of_it() {
+    passes(&format!(
+        "{COMPOSITES}{}",
+        r#"
+  - name: nothing is refused
+    request: { method: POST, path: "/items?a=1" }
+    expect: { status: 204, steps: { passed: [if, switch, try] } }
+  - name: the condition refuses
+    request: { method: POST, path: "/items?a=2" }
+    expect: { status: 403, steps: { denied: if, not_run: switch } }
+  - name: the case refuses
+    request: { method: GET, path: "/items?b=y" }
+    expect: { status: 403, fault: items.y, steps: { not_run: [if, try], denied: switch } }
+  - name: what is caught stays inside
+    request: { method: GET, path: "/items?c=1" }
+    expect: { status: 204, steps: { passed: [switch, try], not_run: if } }
+"#
+    ));
+    let wrong = |name: &str, request: &str, steps: &str| {
+        format!(
+            "  - {{ name: {name}, request: {{ {request} }}, expect: {{ steps: {steps}, status: {{ above: 0 }} }} }}\n"
+        )
+    };
+    let cases = [
+        wrong("refused", "method: POST, path: \"/items?a=2\"", "{ passed: if }"),
+        wrong("passed", "method: POST, path: \"/items?a=1\"", "{ denied: if }"),
+        wrong("refused later", "method: GET, path: \"/items?b=y\"", "{ denied: if }"),
+        wrong("caught", "method: GET, path: \"/items?c=1\"", "{ denied: try }"),
+    ];
+    let found = fails(&format!("{COMPOSITES}{}", cases.concat()));
+    assert_eq!(found, [["steps: if"], ["steps: if"], ["steps: if"], ["steps: try"]]);
 }
 
 #[test]
