@@ -32,6 +32,7 @@ use crate::policy::build::Environment;
 use crate::policy::files::{Files, Folder, Listing};
 use crate::policy::reuse::Reuse;
 use kept::Shelf;
+use settle::Unrest;
 use watch::Watch;
 
 /// Requests for a reload that may wait; they are all answered by the next one.
@@ -161,11 +162,13 @@ impl Reloader {
 
     /// One reload, from settled files to a swap or a refusal.
     async fn reload(&mut self, asked: bool) -> Report {
+        let mut unrest = Unrest::new(self.config.reload.settle);
         loop {
             let files = self.settled_files().await;
             if let Some(report) = self.judge(files, asked).await {
                 return report;
             }
+            tokio::time::sleep(unrest.pause()).await;
         }
     }
 

@@ -14,6 +14,35 @@ use crate::policy::files::{Folder, Listing};
 /// Files that do not come to rest for so long are worth a word in the log, again and again.
 const LONG_UNREST: Duration = Duration::from_secs(10);
 
+/// So many compilations in vain are followed by the next one at once: whoever saves twice is live without delay.
+const IN_VAIN_FREE: u32 = 3;
+/// Longest pause before another compilation.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Compilations in vain, because the files changed meanwhile: behind the first few stands a pause, doubled each time.
+/// It ends with the files at rest.
+pub(super) struct Unrest {
+    in_vain: u32,
+    first: Duration,
+}
+
+impl Unrest {
+    /// None yet; `first` is the first pause that is above zero.
+    pub fn new(first: Duration) -> Unrest {
+        Unrest { in_vain: 0, first }
+    }
+
+    /// One more: how long to wait before the next one. Said once in the log.
+    pub fn pause(&mut self) -> Duration {
+        self.in_vain = self.in_vain.saturating_add(1);
+        let Some(doublings) = self.in_vain.checked_sub(IN_VAIN_FREE + 1) else { return Duration::ZERO };
+        if doublings == 0 {
+            tracing::warn!("files change while they are compiled: further attempts come with pauses until they rest");
+        }
+        self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX)
+    }
+}
+
 /// Waits until nothing happens to the folders, and gives what they held when the wait began: they are at rest if
 /// they still hold that.
 pub(super) async fn quiet(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
@@ -42,5 +71,18 @@ async fn at_rest(quiet: Duration, changed: &Notify) {
             told = Instant::now();
             tracing::warn!("files keep changing: a reload waits until they rest");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compilations_in_vain_come_with_pauses_up_to_a_bound() {
+        let mut unrest = Unrest::new(Duration::from_millis(100));
+        let pauses: Vec<u128> = (0..14).map(|_| unrest.pause().as_millis()).collect();
+        assert_eq!(pauses, [0, 0, 0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000, 10_000]);
+        assert_eq!(Unrest { in_vain: u32::MAX - 1, ..unrest }.pause(), PAUSE_MAX);
     }
 }
