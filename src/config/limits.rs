@@ -1,11 +1,20 @@
 //! `limits:` of gateway.yaml, each by the name it has in `src/limits.rs`.
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::not_supported;
 use crate::limits::Limits;
 use crate::source::{Diagnostic, Diagnostics, DurationValue, Node, Size, Span, Spanned, units};
+
+/// Most requests that a connection may have open.
+const H2_STREAMS_MAX: u64 = 10_000;
+/// What the window of one request may be, in bytes.
+const H2_WINDOW: RangeInclusive<u64> = 1024..=16 * 1024 * 1024;
+/// What the window of a connection may be: it begins with 64 KiB less one byte and can only grow (RFC 9113 §6.9.2).
+const H2_CONNECTION_WINDOW: RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 1024;
 
 /// Bounds; what is not written keeps its default.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -62,13 +71,13 @@ pub(super) struct LimitsDoc {
     /// Silence of a connection that was upgraded, before it is closed.
     #[serde(default)]
     tunnel_idle: Option<DurationValue>,
-    /// Requests that one HTTP/2 connection may have open at a time.
+    /// Requests that one HTTP/2 connection may have open at a time, at most 10000.
     #[serde(default)]
     h2_streams: Option<Spanned<u64>>,
-    /// Bytes of one HTTP/2 request that may be on their way before they are read.
+    /// Bytes of one HTTP/2 request that may be on their way before they are read, from 1KiB to 16MiB.
     #[serde(default)]
     h2_window: Option<Size>,
-    /// The same for all requests of a connection together.
+    /// The same for all requests of a connection together, from 64KiB to 1GiB.
     #[serde(default)]
     h2_connection_window: Option<Size>,
     /// Comes with `decompress`.
@@ -111,9 +120,13 @@ impl LimitsDoc {
             connections_per_client: take.count(self.connections_per_client, defaults.connections_per_client),
             in_flight: take.count(self.in_flight, defaults.in_flight),
             tunnel_idle: take.time(self.tunnel_idle, defaults.tunnel_idle),
-            h2_streams: take.count(self.h2_streams, defaults.h2_streams),
-            h2_window: take.size(self.h2_window, defaults.h2_window),
-            h2_connection_window: take.size(self.h2_connection_window, defaults.h2_connection_window),
+            h2_streams: take.streams(self.h2_streams, defaults.h2_streams),
+            h2_window: take.window(self.h2_window, defaults.h2_window, H2_WINDOW),
+            h2_connection_window: take.window(
+                self.h2_connection_window,
+                defaults.h2_connection_window,
+                H2_CONNECTION_WINDOW,
+            ),
             json_depth: take.count(self.json_depth, defaults.json_depth),
             script_operations: take.number(self.script_operations, defaults.script_operations),
             script_time: take.time(self.script_time, defaults.script_time),
@@ -141,6 +154,25 @@ impl Taking<'_> {
 
     fn size(&mut self, given: Option<Size>, default: usize) -> usize {
         usize::try_from(self.bytes(given, default as u64)).unwrap_or(usize::MAX)
+    }
+
+    fn streams(&mut self, given: Option<Spanned<u64>>, default: usize) -> usize {
+        if let Some(given) = given.filter(|given| given.value > H2_STREAMS_MAX) {
+            let message = format!("one connection has at most {H2_STREAMS_MAX} requests open, not {}", given.value);
+            let help = "each costs memory that one client could take: the default is 100";
+            self.0.push(Diagnostic::error("config.out_of_range", given.span, message).with_help(help));
+        }
+        self.count(given, default)
+    }
+
+    fn window(&mut self, given: Option<Size>, default: usize, range: RangeInclusive<u64>) -> usize {
+        let Some(size) = given.filter(|size| !range.contains(&size.bytes)) else { return self.size(given, default) };
+        let (least, most) = (units::write_size(*range.start()), units::write_size(*range.end()));
+        let message = format!("a window is from {least} to {most}, not {}", units::write_size(size.bytes));
+        let usual = units::write_size(default as u64);
+        let help = format!("less makes every byte a message of its own, more lets clients fill the memory: `{usual}`");
+        self.0.push(Diagnostic::error("config.out_of_range", size.span, message).with_help(help));
+        default
     }
 
     fn time(&mut self, given: Option<DurationValue>, default: std::time::Duration) -> std::time::Duration {

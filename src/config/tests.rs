@@ -86,6 +86,16 @@ limits: { head: 16KiB, body_buffered: 2MiB, request_time: 10s, headers: 50, body
 }
 
 #[test]
+fn bounds_of_http2_are_bounds_themselves() {
+    let limits = "limits: { h2_streams: 10000, h2_window: 1KiB, h2_connection_window: 64KiB }";
+    assert_eq!((config(limits).limits.h2_streams, config(limits).limits.h2_window), (10_000, 1024));
+    let all = "limits: { h2_streams: 10001, h2_window: 1023B, h2_connection_window: 65535B, headers: 0 }";
+    let too_far = "config.out_of_range";
+    assert_eq!(codes(all), [too_far, too_far, too_far, "config.zero"]);
+    assert_eq!(codes("limits: { h2_window: 17MiB, h2_connection_window: 2GiB }"), [too_far, too_far]);
+}
+
+#[test]
 fn polling_takes_a_duration() {
     assert_eq!(config("reload: { poll: 5s }").reload.poll, Some(Duration::from_secs(5)));
     assert_eq!(config("reload: { poll: auto }").reload.poll, Some(POLL_AUTO));

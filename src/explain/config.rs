@@ -22,6 +22,12 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "config.out_of_range",
+        "A limit is so low that nothing would work, or so high that it would bound nothing.",
+        "Write a value inside the range that the message names, or leave the limit out.",
+        "limits: { h2_streams: 100, h2_window: 64KiB }",
+    ),
+    page(
         "config.bad_version",
         "This program does not speak that version of the policy language.",
         "Write version 1.",
