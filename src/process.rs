@@ -30,6 +30,7 @@ use crate::audit::sink::Writer;
 use crate::audit::spans::{Span, Tracing};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::worker::Shared;
 use crate::gateway::Gateway;
 use crate::identity::hash_pool::HashPool;
@@ -106,7 +107,6 @@ impl Process {
         let shared = Arc::new(shared.traced(tracing));
         let clock_origin = Instant::now();
         let running = Arc::new(serve(&config, passed, &shared, &writer, clock_origin)?);
-        let version = &served.version;
         let status = Arc::new(first.status(Clock::system().wall()));
         let (drain, admin_failed) = (config.drain, |error| Failed::Admin(config.admin, error));
         let (reloader, asking) = Reloader::new(config.clone(), shared.clone(), status.clone(), first);
@@ -145,11 +145,7 @@ impl Process {
         services.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;
         services.spawn(sweep(shared, clock_origin));
-        for (name, address) in running.addresses() {
-            tracing::info!(listener = %name, %address, "listening");
-        }
-        tracing::info!(listener = "admin", address = %admin.address, "listening");
-        tracing::info!(snapshot = %version, services = served.services.len(), "serving");
+        announce(&running, &admin, &served);
         Ok(Process {
             drain,
             running,
@@ -198,6 +194,15 @@ impl Process {
         }
         DRAINED
     }
+}
+
+/// Says in the log where it listens and what it serves.
+fn announce(running: &Running, admin: &Admin, served: &Snapshot) {
+    for (name, address) in running.addresses() {
+        tracing::info!(listener = %name, %address, "listening");
+    }
+    tracing::info!(listener = "admin", address = %admin.address, "listening");
+    tracing::info!(snapshot = %served.version, services = served.services.len(), "serving");
 }
 
 /// Takes the address and does not listen yet.

@@ -11,6 +11,7 @@ mod kept;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
@@ -152,7 +153,8 @@ struct CallHttp {
 
 impl Assertion for CallHttp {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
-        let (hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx)?, private(&self.allow_private, cx)?);
+        let (hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx), private(&self.allow_private, cx));
+        let secrets_to = secrets_to(self.secrets_to.as_ref(), cx);
         let target = TargetParams {
             of_request: false,
             to: self.to,
@@ -161,7 +163,7 @@ impl Assertion for CallHttp {
             query: self.query,
             tls: self.tls,
         };
-        let way = target.compile(step, cx, hosts, addresses);
+        let way = target.compile(step, cx, hosts.clone().unwrap_or_default(), addresses.clone().flatten());
         let method = match &self.method {
             Some(literal) => cx.method_to_send(literal),
             None => Some(Method::GET),
@@ -188,11 +190,13 @@ impl Assertion for CallHttp {
             None => None,
         };
         cx.flow.sealed.calls.clear();
+        hosts?;
+        addresses?;
         let (way, method, body) = (way?, method?, body?);
         if !is_safe(&method) {
             cx.check_called_once(step.span, retry.any_method);
         }
-        check_secrets(&way, body.as_ref(), self.secrets_to.as_ref(), step.span, cx)?;
+        check_secrets(&way, body.as_ref(), &secrets_to?, step.span, cx)?;
         Compiled::waits(CallStep {
             timeouts: timeouts(&self.timeouts, &way),
             way,
@@ -260,16 +264,10 @@ fn declare(step: &Step<'_>, optional: bool, cx: &mut Compile<'_>) -> (Slots, BTr
     (slots, members)
 }
 
-/// Refuses a secret that would stand in the URL, or in a body for somebody who is not named.
-fn check_secrets(
-    way: &Way,
-    body: Option<&Content>,
-    secrets_to: Option<&OneOrMany<Literal>>,
-    span: Span,
-    cx: &mut Compile<'_>,
-) -> Option<()> {
+/// The origins that a secret in the body may go to.
+fn secrets_to(list: Option<&OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Vec<Arc<str>>> {
     let mut named = Vec::new();
-    for literal in secrets_to.iter().flat_map(|list| list.iter()) {
+    for literal in list.iter().flat_map(|list| list.iter()) {
         let text = cx.literal(literal)?;
         match Origin::parse(&text) {
             Ok(origin) if origin.https => named.push(origin.text().clone()),
@@ -280,6 +278,17 @@ fn check_secrets(
             }
         }
     }
+    Some(named)
+}
+
+/// Refuses a secret that would stand in the URL, or in a body for somebody who is not named.
+fn check_secrets(
+    way: &Way,
+    body: Option<&Content>,
+    named: &[Arc<str>],
+    span: Span,
+    cx: &mut Compile<'_>,
+) -> Option<()> {
     if way.carries_secret() {
         let message = "a secret would stand in the URL, which others write into their logs";
         return cx.refuse("policy.secret_leak", span, message, "put it into `headers`, or into the body");

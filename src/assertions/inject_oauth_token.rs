@@ -125,11 +125,12 @@ fn yes() -> bool {
 
 impl Assertion for InjectOauthToken {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
-        let session = cx.resource("oauth_session", &self.session, |all| &all.sessions)?;
+        let session = cx.resource("oauth_session", &self.session, |all| &all.sessions);
         let target = match &self.inject {
-            Some(inject) => cx.inject(inject)?,
-            None => Target::bearer(),
+            Some(inject) => cx.inject(inject),
+            None => Some(Target::bearer()),
         };
+        let (session, target) = (session?, target?);
         // The client's own field of that name never goes where the token belongs.
         if !self.for_call {
             cx.owned_headers.push(target.name().clone());

@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::server::Address;
-use crate::source::{Diagnostic, Diagnostics, Literal};
+use crate::source::{Diagnostic, Diagnostics, Literal, Span};
 
 /// Reads `ADDRESS:PORT`. Names are not looked up: what a listener binds must not depend on a resolver.
 pub(super) fn socket_address(text: &Literal, diags: &mut Diagnostics) -> Option<SocketAddr> {
@@ -35,7 +35,9 @@ pub(super) fn listening_address(
 ) -> Option<Address> {
     let word = text.as_str();
     let unix = word.strip_prefix("unix:");
-    if let Some(mode) = mode.filter(|_| unix.is_none()) {
+    // Of an address that stands nowhere, because the one that was written is wrong, nobody knows what it was meant to be.
+    let is_known = text.span() != Span::NOWHERE;
+    if let Some(mode) = mode.filter(|_| unix.is_none() && is_known) {
         let help = "take it out, or write `address: unix:/run/gatewright/main.sock`";
         diags.push(Diagnostic::error("config.bad_mode", mode.span(), "only a Unix socket has a mode").with_help(help));
     }

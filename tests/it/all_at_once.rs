@@ -241,11 +241,18 @@ fn first_key(base: &Value) -> Option<&String> {
 }
 
 /// Members that decide what the others mean, or exclude them: nothing can be said of both.
-const APART: [(&str, &str); 9] = [
+const APART: [(&str, &str); 16] = [
     ("key document", "kind"),
     ("gateway.yaml", "scrub/"),
     ("scrub", "policy/2/scrub/rules/"),
     ("route", "policy/0/route/tls"), // goes with `https://` targets and not with `upstream`
+    ("call_http", "policy/0/call_http/upstream"), // or `to`; the next two go with it
+    ("call_http", "policy/0/call_http/path"),
+    ("call_http", "policy/0/call_http/query"),
+    ("call_http", "policy/0/call_http/text"), // or `json`, or one of the next three
+    ("call_http", "policy/0/call_http/xml"),
+    ("call_http", "policy/0/call_http/value"),
+    ("call_http", "policy/0/call_http/file"),
     ("evaluate_json_path", "policy/0/evaluate_json_path/paths"),
     ("script", "policy/0/script/file"),
     ("generate_security_hash", "policy/0/generate_security_hash/separator"), // goes with a list

@@ -99,13 +99,17 @@ fn a_process_exposes_what_the_page_says() {
     let resources = format!(
         "upstream: many\ntargets: [\"http://{upstream}\"]\n---\nidentity_provider: corp\nkind: jwt\nissuer: https://idp\n\
          keys: {{ url: \"http://{keys}/jwks\" }}\naudience: orders\n---\nservice: orders\nmatch: {{ path: /orders }}\n\
-         policy:\n  - authenticate_jwt: corp\n  - respond: 204\n"
+         policy:\n  - authenticate_jwt: corp\n  - respond: 204\n---\nsecret: crm\nfrom: {{ file: crm.secret }}\n---\n\
+         oauth_session: crm\nkind: oauth2\ngrant: refresh_token\ntoken_url: \"http://{keys}/token\"\nclient: {{ id: a, secret: \
+         {{ secret: crm }} }}\nallowed_origins: [\"http://{upstream}\"]\n---\nservice: crm\nmatch: {{ path: /crm }}\n\
+         policy:\n  - inject_oauth_token: crm\n  - route: many\n"
     );
     let folder = Folder::with(&[
         ("gateway.yaml", &config),
         ("policies/many.yaml", MANY),
         ("policies/resources.yaml", &resources),
         ("policies/hello.yaml", &hello("hello", "x")),
+        ("crm.secret", "a-secret-of-the-crm"),
     ]);
     let certificate = || rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
     let write = |folder: &Folder| {
@@ -117,6 +121,7 @@ fn a_process_exposes_what_the_page_says() {
     let gateway = Gateway::serve(folder);
     assert_eq!(gateway.get("/count?who=ann").status, 204);
     assert_eq!(gateway.get("/many").body, "good");
+    assert_eq!(gateway.get("/crm").status, 503, "nobody has connected the session");
     assert_eq!(gateway.get("/nothing").status, 404);
     gateway.folder.write("policies/hello.yaml", &hello("hello", "y"));
     gateway.logged("reloaded");
