@@ -7,6 +7,7 @@
 pub mod api_keys;
 pub mod hash_pool;
 pub mod key_sets;
+pub mod own_keys;
 pub mod password;
 pub mod provider;
 pub mod throttle;

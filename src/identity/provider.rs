@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use self::verified::VerifiedTokens;
 use super::Identity;
 use super::key_sets::RemoteKeys;
+use super::own_keys::OwnKey;
 use crate::jose::{Algorithms, Claims, Compact, Flaw, Header, KeySet, Refusal};
 
 /// Where an identity's parts stand among the claims: a name, or a JSON pointer (RFC 6901) that begins with `/`.
@@ -44,6 +45,8 @@ pub enum Keys {
     Fixed(Arc<KeySet>),
     /// As their URL has them.
     Remote(Arc<RemoteKeys>),
+    /// Ours, as they are exchanged.
+    Own(Arc<OwnKey>),
 }
 
 /// Why a token is not taken.
@@ -139,13 +142,14 @@ impl Provider {
         match &self.settings.keys {
             Keys::Fixed(keys) => Some(keys.clone()),
             Keys::Remote(keys) => keys.current(),
+            Keys::Own(key) => key.verifying(),
         }
     }
 
     /// The URL that the keys come from, where they come from one.
     pub fn remote(&self) -> Option<&Arc<RemoteKeys>> {
         match &self.settings.keys {
-            Keys::Fixed(_) => None,
+            Keys::Fixed(_) | Keys::Own(_) => None,
             Keys::Remote(keys) => Some(keys),
         }
     }
@@ -157,6 +161,7 @@ impl Provider {
         let is_there = match &self.settings.keys {
             Keys::Fixed(keys) => keys.has(&verified.key),
             Keys::Remote(keys) => keys.has(&verified.key),
+            Keys::Own(key) => key.has(&verified.key),
         };
         is_there.then_some(verified)
     }

@@ -106,6 +106,21 @@ impl VerifyKey {
         }
     }
 
+    /// The key as JWK, for others to verify with; `None` for a shared secret.
+    pub fn to_public_jwk(&self) -> Option<Json> {
+        let mut jwk = self.as_public()?.to_jwk();
+        let members = jwk.as_object_mut()?;
+        members.insert("use".into(), "sig".into());
+        if let Some(kid) = &self.kid {
+            members.insert("kid".into(), kid.as_str().into());
+        }
+        let mut all = self.algorithms().iter();
+        if let (Some(only), None) = (all.next(), all.next()) {
+            members.insert("alg".into(), only.word().into());
+        }
+        Some(jwk)
+    }
+
     /// What it may be used with.
     pub fn algorithms(&self) -> Algorithms {
         match &self.material {

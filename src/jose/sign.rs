@@ -190,15 +190,7 @@ impl SigningKey {
 
     /// The public half as JWK, for others to verify with; `None` for a shared secret.
     pub fn to_public_jwk(&self) -> Option<Json> {
-        let mut jwk = self.pair.public()?.to_jwk();
-        let members = jwk.as_object_mut()?;
-        members.insert("use".into(), "sig".into());
-        members.insert("kid".into(), self.kid.as_str().into());
-        let mut all = self.algorithms.iter();
-        if let (Some(only), None) = (all.next(), all.next()) {
-            members.insert("alg".into(), only.word().into());
-        }
-        Some(jwk)
+        self.verify_key().ok()?.to_public_jwk()
     }
 
     /// A token in compact form (RFC 7515 §7.1). `alg`, and `kid` where the key has a name, are put into the header.
