@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use algorithm::{Algorithm, Algorithms};
-pub use claims::{Claims, Rules, Type};
+pub use claims::{Binding, Claims, Rules, Type};
 pub use compact::{Compact, Header, TOKEN_BYTES_MAX, decode_strict};
 pub use jwk::parse as parse_jwk;
 pub use material::{public_keys, signing_key};

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use crate::expr::{Member, Place, Present};
 use crate::fault::Fault;
 use crate::identity::key_sets::Ask;
 use crate::identity::provider::{Provider, Unverified, Verified, claim};
-use crate::jose::{Algorithm, Algorithms, Flaw, Refusal, Type};
+use crate::jose::{Algorithm, Algorithms, Binding, Claims, Flaw, Refusal, Type};
 use crate::source::{DurationValue, Entries, Literal, Name, Node, OneOrMany, Spanned, Text};
 
 mod example;
@@ -58,6 +59,7 @@ pub const KIND: Kind = Kind {
         Example { title: "Callers of a provider", yaml: example::PROVIDER },
         Example { title: "Keys that a provider publishes", yaml: example::FETCHED },
         Example { title: "A partner with a shared secret, and claims that must hold", yaml: example::SECRET },
+        Example { title: "Tokens that count only with their owner's certificate", yaml: example::BOUND },
     ],
     ..Kind::of::<AuthenticateJwt>("authenticate_jwt", "Verifies a signed JWT and its claims.", Category::Access)
 };
@@ -92,6 +94,9 @@ struct AuthenticateJwt {
     /// How long ago the token may have been issued (`iat`).
     #[serde(default)]
     max_age: Option<DurationValue>,
+    /// Whether the token has to be bound to its caller. One that is bound (`cnf`) is always held to it.
+    #[serde(default)]
+    bound: Bound,
     /// Realm of the challenge; the service's name without it.
     #[serde(default)]
     realm: Option<Literal>,
@@ -115,6 +120,16 @@ enum TypeWord {
     /// A plain JWT.
     #[serde(rename = "jwt")]
     Jwt,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Bound {
+    /// As the token says.
+    #[default]
+    Auto,
+    /// To the client's TLS certificate (RFC 8705).
+    Mtls,
 }
 
 fn bearer() -> From {
@@ -172,6 +187,7 @@ impl Assertion for AuthenticateJwt {
                 TypeWord::Jwt => Type::Jwt,
             },
             leeway_s,
+            bound: self.bound,
             max_age_s: self.max_age.map(|age| i64::try_from(age.duration.as_secs()).unwrap_or(i64::MAX)),
             credential,
             presented,
@@ -269,6 +285,7 @@ struct AuthenticateJwtStep {
     require: Vec<String>,
     token_type: Type,
     leeway_s: i64,
+    bound: Bound,
     max_age_s: Option<i64>,
     credential: Credential,
     presented: Presented,
@@ -405,10 +422,7 @@ impl AuthenticateJwtStep {
         }
         .and_then(|()| claims.check_times(self.leeway_s, self.max_age_s, now_s))
         .map_err(refuse)?;
-        if claims.is_bound() {
-            let refusal = Refusal::new(Flaw::Binding, "`cnf` binds the token to a key, and none was proved");
-            return Err(self.denied(&refusal));
-        }
+        self.check_binding(x, claims).map_err(refuse)?;
         for (name, template) in &self.claims {
             let wanted = template.build(x)?;
             if !claim(&claims.all, name).is_some_and(|value| is_wanted(value, &wanted)) {
@@ -422,6 +436,22 @@ impl AuthenticateJwtStep {
             }
         }
         Ok(())
+    }
+
+    /// RFC 8705 §3: a token that is bound to a certificate counts only over a connection whose client has shown it.
+    fn check_binding(&self, x: &Exchange, claims: &Claims) -> Result<(), Refusal> {
+        let refuse = |text: &'static str| Err(Refusal::new(Flaw::Binding, text));
+        let wanted = match claims.binding() {
+            Binding::None if self.bound == Bound::Auto => return Ok(()),
+            Binding::None => return refuse("the token is bound to no certificate, and `bound: mtls` asks for one"),
+            Binding::Unknown => return refuse("`cnf` binds the token to a key that nothing here can prove"),
+            Binding::Certificate(digest) => HEXLOWER.encode(&digest),
+        };
+        match x.client.tls.as_ref().and_then(|session| session.client.as_ref()) {
+            Some(certificate) if certificate.fingerprint_sha256 == wanted => Ok(()),
+            Some(_) => refuse("the token is bound to another certificate than the client has shown"),
+            None => refuse("the token is bound to a certificate, and the client has shown none"),
+        }
     }
 
     fn set(&self, x: &mut Exchange, verified: &Verified) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::compact::Header;
+use super::compact::{Header, decode_strict};
 use super::{Flaw, Refusal, shown};
 use crate::json::{Bounds, scan};
 
@@ -158,11 +158,30 @@ impl Claims {
         }
     }
 
-    /// Whether the token is bound to a key of its caller: a certificate (RFC 8705 §3.1) or a proof of possession
-    /// (RFC 9449 §6.1, RFC 7800 §3).
-    pub fn is_bound(&self) -> bool {
-        self.all.get("cnf").is_some_and(|cnf| !cnf.is_null())
+    /// What key of its caller the token is bound to (RFC 7800 §3).
+    pub fn binding(&self) -> Binding {
+        let Some(cnf) = self.all.get("cnf").filter(|cnf| !cnf.is_null()) else { return Binding::None };
+        let Some(members) = cnf.as_object() else { return Binding::Unknown };
+        let thumbprint = members.get("x5t#S256").and_then(Json::as_str);
+        let digest =
+            thumbprint.and_then(|text| decode_strict("x5t#S256", text).ok()).and_then(|bytes| bytes.try_into().ok());
+        match digest {
+            // With another key beside it, both would have to be proved.
+            Some(digest) if members.len() == 1 => Binding::Certificate(digest),
+            _ => Binding::Unknown,
+        }
     }
+}
+
+/// What key of its caller a token is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Whoever has it may use it.
+    None,
+    /// The client certificate with this SHA-256 (RFC 8705 §3.1).
+    Certificate([u8; 32]),
+    /// A key that nothing here can prove, such as that of a DPoP proof (RFC 9449 §6.1).
+    Unknown,
 }
 
 impl Type {
@@ -279,8 +298,32 @@ mod tests {
         }
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16));
         assert_eq!(claims(&deep).unwrap_err().flaw, Flaw::Malformed);
-        assert!(claims(r#"{"cnf":{"jkt":"x"}}"#).unwrap().is_bound());
-        assert!(!claims(r#"{"cnf":null}"#).unwrap().is_bound());
+    }
+
+    #[test]
+    fn a_binding_is_understood_whole_or_not_at_all() {
+        let of = |cnf: &str| claims(&format!("{{\"cnf\":{cnf}}}")).unwrap().binding();
+        let digest = "A".repeat(43);
+        assert_eq!(claims("{}").unwrap().binding(), Binding::None);
+        assert_eq!(of("null"), Binding::None);
+        assert_eq!(of(&format!(r#"{{"x5t#S256":"{digest}"}}"#)), Binding::Certificate([0; 32]));
+        let unknown = [
+            "{}".to_owned(),
+            "[]".to_owned(),
+            "\"x\"".to_owned(),
+            "false".to_owned(),
+            r#"{"jkt":"x"}"#.to_owned(),
+            r#"{"x5t#S256":7}"#.to_owned(),
+            r#"{"x5t#S256":""}"#.to_owned(),
+            format!(r#"{{"x5t#S256":"{digest}="}}"#),
+            format!(r#"{{"x5t#S256":"{}"}}"#, "A".repeat(42)),
+            format!(r#"{{"x5t#S256":"{}"}}"#, "A".repeat(44)),
+            format!(r#"{{"x5t#S256":"{digest}","jkt":"x"}}"#),
+            format!(r#"{{"x5t":"{digest}"}}"#),
+        ];
+        for cnf in unknown {
+            assert_eq!(of(&cnf), Binding::Unknown, "{cnf}");
+        }
     }
 
     #[test]

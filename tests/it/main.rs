@@ -8,6 +8,7 @@ mod authority;
 mod broker;
 #[cfg(feature = "otlp")]
 mod collector;
+mod bound_tokens;
 mod commands;
 mod editors;
 mod explained;

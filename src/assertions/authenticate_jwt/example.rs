@@ -161,3 +161,48 @@ tests:
       request: { headers: { authorization: "Bearer ${token.good}" } }
       expect: { status: 503, fault: authenticate_jwt.keys_unavailable, headers: { retry-after: { present: true } } }
 "#;
+
+pub(super) const BOUND: &str = r#"
+identity_provider: corp
+kind: jwt
+issuer: https://idp.example.com
+keys: { file: keys/corp.json }
+audience: orders
+---
+service: example
+match: { path: /orders }
+policy:
+  - authenticate_jwt: { issuer: corp, bound: mtls }
+  - respond: { text: "${auth.subject}" }
+tests:
+  given:
+    tokens:
+      # The SHA-256 of the certificate, in base64url: 32 bytes of 0x01.
+      mine: { issuer: corp, subject: ann, claims: { cnf: { "x5t#S256": AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE } } }
+      anybodys: { issuer: corp, subject: ann }
+      proof: { issuer: corp, subject: ann, claims: { cnf: { jkt: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE } } }
+  cases:
+    - name: with the certificate
+      request:
+        headers: { authorization: "Bearer ${token.mine}" }
+        client: { certificate: { fingerprint_sha256: "0101010101010101010101010101010101010101010101010101010101010101" } }
+      expect: { status: 200, text: ann }
+    - name: with another's
+      request:
+        headers: { authorization: "Bearer ${token.mine}" }
+        client: { certificate: { fingerprint_sha256: "0202020202020202020202020202020202020202020202020202020202020202" } }
+      expect: { status: 401, fault: authenticate_jwt.binding }
+    - name: with none
+      request: { headers: { authorization: "Bearer ${token.mine}" }, client: { tls: true } }
+      expect: { status: 401, fault: authenticate_jwt.binding }
+    - name: a token that is anybody's
+      request:
+        headers: { authorization: "Bearer ${token.anybodys}" }
+        client: { certificate: { fingerprint_sha256: "0101010101010101010101010101010101010101010101010101010101010101" } }
+      expect: { status: 401, fault: authenticate_jwt.binding }
+    - name: a token that is bound otherwise
+      request:
+        headers: { authorization: "Bearer ${token.proof}" }
+        client: { certificate: { fingerprint_sha256: "0101010101010101010101010101010101010101010101010101010101010101" } }
+      expect: { status: 401, fault: authenticate_jwt.binding }
+"#;

@@ -29,7 +29,7 @@ pub(super) const FAULTS: &[FaultDoc] = &[
     FaultDoc {
         code: "authenticate_jwt.binding",
         status: 401,
-        doc: "The token is bound to a key of its caller (`cnf`), and nothing here proves that key.",
+        doc: "The token is bound to a certificate or key of its caller (`cnf`) that the client has not shown, or `bound: mtls` and it is bound to none.",
     },
     FaultDoc {
         code: "authenticate_jwt.ambiguous",

@@ -94,3 +94,129 @@ fn what_could_let_wrong_tokens_in_does_not_load() {
         .replace("audience: orders\n", "audience: orders\nalgorithms: [RS256]\n");
     assert_eq!(codes(&rsa), ["policy.bad_provider"]);
 }
+
+/// The clock of a trial: 2026-03-01T12:00:00Z.
+const NOW_S: i64 = 1_772_366_400;
+
+fn good() -> Json {
+    json!({ "iss": "https://idp", "aud": "orders", "sub": "ann", "exp": 4_000_000_000_u64 })
+}
+
+#[test]
+fn a_token_is_read_where_the_policy_says_and_goes_no_further() {
+    let key = key();
+    let token = token(&key, &good());
+    let (cookie, query) = (format!("a=b; session={token}; c=d"), format!("/?a=b&access_token={token}&c=d"));
+    let cases = [
+        ("{ cookie: session }", "/", Some(("cookie", &*cookie))),
+        ("{ query: access_token }", &*query, None),
+        ("{ header: x-token }", "/", Some(("x-token", &*token))),
+        ("{ value: \"${request.headers.x_assertion}\" }", "/", Some(("x-assertion", &*token))),
+    ];
+    for (from, path, field) in cases {
+        let serve = |more: &str| {
+            let step = format!("  - authenticate_jwt: {{ issuer: corp, from: {from}{more} }}");
+            let trial = Trial::of_set(&set(&key, &format!("{step}\n  - route: http://127.0.0.1:9000")));
+            (trial.send("GET", path, field.as_slice(), ""), trial)
+        };
+        let (outcome, trial) = serve("");
+        assert_eq!(outcome.status, 200, "{from}: {outcome:?}");
+        assert!(!format!("{outcome:?}").contains(&token), "{from}: it is neither forwarded nor recorded: {outcome:?}");
+        let (kept, _) = serve(", keep_credential: true");
+        assert!(format!("{:?}", kept.sent).contains(&token), "{from}: {kept:?}");
+        assert!(!format!("{:?}", kept.record).contains(&token), "{from}: {kept:?}");
+        // Nowhere else is looked.
+        let elsewhere = send(&trial, &token).fault;
+        assert!(
+            elsewhere.as_deref().is_some_and(|code| code.ends_with(".missing") || code.ends_with(".absent")),
+            "{from}: {elsewhere:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_too_long_or_there_twice_is_no_token() {
+    let key = key();
+    let trial = Trial::of_set(&set(&key, "  - authenticate_jwt: corp\n  - respond: { status: 204 }"));
+    let field = format!("Bearer {}", token(&key, &good()));
+    let twice = trial.send("GET", "/", &[("authorization", &field), ("authorization", &field)], "");
+    assert_eq!((twice.status, twice.fault.as_deref()), (400, Some("authenticate_jwt.ambiguous")));
+    let long = send(&trial, &"a".repeat(16 * 1024 + 1));
+    assert_eq!((long.status, long.fault.as_deref()), (400, Some("authenticate_jwt.ambiguous")));
+    let challenge = long.header("www-authenticate");
+    assert_eq!(challenge, Some("Bearer realm=\"trial\", error=\"invalid_request\""));
+}
+
+/// What a step says to a token with these claims in the place of good ones, from its signature and out of memory.
+fn judged(more: &str, claims: &Json) -> Option<String> {
+    let key = key();
+    let mut all = good();
+    for (name, value) in claims.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    let token = token(&key, &all);
+    let judge = |more: &str| {
+        let step = format!("  - authenticate_jwt: {{ issuer: corp{more} }}\n  - respond: {{ status: 204 }}");
+        let trial = Trial::of_set(&set(&key, &step));
+        let [first, second] = [0, 1].map(|_| send(&trial, &token));
+        assert_eq!((first.status, &first.fault), (second.status, &second.fault), "{more} {claims}");
+        let told = first.fault.is_none() || first.header("www-authenticate").is_some();
+        assert!(told && matches!(first.status, 204 | 401), "{first:?}");
+        first.fault.map(|code| code.strip_prefix("authenticate_jwt.").unwrap().to_owned())
+    };
+    let fault = judge(more);
+    assert_eq!(judge(&format!("{more}, cache: false")), fault, "{more} {claims}");
+    fault
+}
+
+#[test]
+fn times_hold_to_the_second() {
+    let cases = [
+        ("", json!({ "exp": NOW_S - 59 }), None),
+        ("", json!({ "exp": NOW_S - 60 }), Some("expired")),
+        (", leeway: 0s", json!({ "exp": NOW_S + 1 }), None),
+        (", leeway: 0s", json!({ "exp": NOW_S }), Some("expired")),
+        (", leeway: 5m", json!({ "exp": NOW_S - 299 }), None),
+        (", leeway: 5m", json!({ "exp": NOW_S - 300 }), Some("expired")),
+        ("", json!({ "nbf": NOW_S + 60 }), None),
+        ("", json!({ "nbf": NOW_S + 61 }), Some("not_yet_valid")),
+        (", max_age: 10m, leeway: 0s", json!({ "iat": NOW_S - 600 }), None),
+        (", max_age: 10m, leeway: 0s", json!({ "iat": NOW_S - 601 }), Some("expired")),
+        (", max_age: 10m", json!({ "iat": NOW_S + 61 }), Some("not_yet_valid")),
+        (", max_age: 10m", json!({}), Some("claim")),
+    ];
+    for (more, claims, flaw) in cases {
+        assert_eq!(judged(more, &claims).as_deref(), flaw, "{more} {claims}");
+    }
+}
+
+#[test]
+fn claims_hold_with_their_types() {
+    let cases = [
+        ("", json!({ "exp": null }), Some("claim")),
+        ("", json!({ "exp": "4000000000" }), Some("claim")),
+        ("", json!({ "sub": null }), Some("claim")),
+        ("", json!({ "sub": 7 }), Some("claim")),
+        ("", json!({ "iss": "https://idp/" }), Some("issuer")),
+        ("", json!({ "aud": ["items"] }), Some("audience")),
+        ("", json!({ "aud": ["items", "orders"] }), None),
+        (", audience: [items, others]", json!({ "aud": "others" }), None),
+        (", audience: items", json!({}), Some("audience")),
+        (", require: [tenant]", json!({ "tenant": null }), Some("claim")),
+        (", require: [tenant]", json!({ "tenant": false }), None),
+        (", require: [/a/b]", json!({ "a": { "b": 1 } }), None),
+        (", require: [/a/b]", json!({ "a": { "c": 1 } }), Some("claim")),
+        (", claims: { level: 2 }", json!({ "level": 2.0 }), None),
+        (", claims: { level: 2 }", json!({ "level": "2" }), Some("claim")),
+        (", claims: { level: [1, 2] }", json!({ "level": 2 }), None),
+        (", claims: { level: [1, 2] }", json!({ "level": 3 }), Some("claim")),
+        (", claims: { level: 2 }", json!({}), Some("claim")),
+        (", type: jwt", json!({}), Some("type")),
+        (", algorithms: ES384", json!({}), Some("algorithm")),
+        (", bound: mtls", json!({}), Some("binding")),
+        ("", json!({ "cnf": { "x5t#S256": "A".repeat(43) } }), Some("binding")),
+    ];
+    for (more, claims, flaw) in cases {
+        assert_eq!(judged(more, &claims).as_deref(), flaw, "{more} {claims}");
+    }
+}
