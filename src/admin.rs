@@ -156,6 +156,8 @@ impl Admin {
             "targets_out": upstreams::out(&current, self.now_ms()),
             // And for keys: those that were good serve on.
             "keys": api::key_sets(&self.key_sets.standings(), Clock::system().wall().as_second()),
+            // Keys of our own: one that cannot be exchanged signs on.
+            "own_keys": api::own_keys(&current),
             "sessions": api::sessions(&self.sessions.standings(Clock::system().wall().as_second())),
             "reload": api::reload(&current.version, &self.status),
             "workers": self.running.workers_alive(),

@@ -23,6 +23,7 @@ use crate::broker::sessions::Sessions;
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::value::Text;
 use crate::identity::key_sets::KeySets;
+use crate::identity::own_keys::OwnKeys;
 use crate::identity::throttle::Guessing;
 use crate::limits::Limits;
 use crate::policy::build::Environment;
@@ -71,6 +72,8 @@ pub struct Config {
     pub key_sets: Arc<KeySets>,
     /// Stored tokens.
     pub sessions: Arc<Sessions>,
+    /// Keys that were made here, for as long as the process lives.
+    pub own_keys: Arc<OwnKeys>,
 }
 
 /// A listener and what gateway.yaml says about its use.
@@ -169,6 +172,7 @@ impl Default for Config {
             otlp: None,
             key_sets: Arc::default(),
             sessions: Arc::default(),
+            own_keys: Arc::default(),
         }
     }
 }
@@ -277,6 +281,7 @@ impl Config {
         let values = Values {
             key_sets: self.key_sets.clone(),
             sessions: self.sessions.clone(),
+            own_keys: self.own_keys.clone(),
             env_listed: self.env.clone(),
             env: env.collect(),
             process_env: process_env.clone(),
@@ -291,6 +296,11 @@ impl Config {
         let unasking_listeners = unasking.map(|server| server.name.clone()).collect();
         let (limits, scrub) = (self.limits.clone(), self.scrub.clone());
         Environment { limits, listeners, clear_listeners, unasking_listeners, scrub, values }
+    }
+
+    /// Lets keys that are made here be kept for the next start. For whoever serves: who only looks leaves none behind.
+    pub fn keep_own_keys(&self) {
+        self.own_keys.keep_in(self.state.join("signing"));
     }
 
     /// Hash of the file's contents now, to see whether a restart would change anything. `None` without one.

@@ -9,6 +9,7 @@ pub mod document;
 mod elsewhere;
 pub mod files;
 mod parallel;
+mod published;
 pub mod resources;
 pub mod reuse;
 pub mod service;

@@ -7,6 +7,7 @@ mod certificates;
 mod keys;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod own_keys;
 mod passed;
 mod sessions;
 mod upstreams;
@@ -141,6 +142,7 @@ impl Process {
         #[cfg(not(feature = "otlp"))]
         drop(spans); // there are none: the configuration would have been refused
         sessions::start(config.sessions.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
+        services.spawn(own_keys::exchange(shared.clone(), clock_origin));
         services.spawn(reloader.run());
         services.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::broker::state as broker;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::identity::key_sets::Standing;
+use crate::identity::own_keys;
 use crate::reload::{Report, Status};
 
 /// A JSON answer.
@@ -108,4 +109,19 @@ pub(super) fn reload(version: &str, status: &Status) -> Json {
         "last_good": { "version": version, "at": status.loaded_at().to_string() },
         "last_error": status.last_refused().map(error),
     })
+}
+
+/// How the keys stand that were made here, by their names.
+pub(super) fn own_keys(snapshot: &Snapshot) -> Json {
+    let entry = |standing: own_keys::Standing| {
+        let detail = json!({
+            "algorithm": standing.algorithm.word(),
+            "kid": standing.kid,
+            "signs_since_unix_s": standing.since_s,
+            "published": standing.published,
+            "last_error": standing.last_error,
+        });
+        (standing.name.to_string(), detail)
+    };
+    Json::Object(snapshot.own_keys.iter().filter_map(|own| own.key.standing()).map(entry).collect())
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::compile::content::JsonTemplate;
 use crate::compile::inject::{Inject, Target};
+use crate::compile::resources::Signer;
 use crate::compile::text::{Sink, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
@@ -24,6 +25,8 @@ use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::jose::{Algorithm, Algorithms, SigningKey};
 use crate::source::{DurationValue, Entries, Literal, Name, Node, OneOrMany, Spanned, Text};
+
+mod example;
 
 /// Bounds of a lifetime, in seconds.
 const LIFETIME_S: std::ops::RangeInclusive<i64> = 1..=24 * 60 * 60;
@@ -56,71 +59,10 @@ pub const KIND: Kind = Kind {
         },
         FaultDoc { code: "issue_jwt.key_unavailable", status: 503, doc: "The key does not sign." },
     ],
-    examples: &[Example {
-        title: "Tell the upstream who calls",
-        yaml: r#"
-api_keys: partners
-entries:
-  - { id: acme, hash: "sha256:7c35c5a1785d20704e44d5de4beb81c1fce91b6fe48ed7c3159af6f7f832078b", client: acme, groups: [gold] }
----
-key: gateway_signing
-kind: private
-from: { file: keys/sign.pem }
-algorithms: [ES256]
----
-identity_provider: ourselves
-kind: jwt
-issuer: https://gw.example.com
-keys: { key: gateway_signing }
----
-service: example
-match: { path: /items }
-policy:
-  - authenticate_api_key: partners
-  - issue_jwt:
-      key: gateway_signing
-      issuer: https://gw.example.com
-      audience: orders
-      claims: { groups: "${auth.groups}" }
-      inject: { header: authorization, scheme: Bearer }
-  - route: http://127.0.0.1:9000
----
-service: behind
-match: { path: /behind }
-policy:
-  - authenticate_jwt: { issuer: ourselves, audience: orders }
-  - respond: { text: "${auth.subject} of ${auth.groups} until ${unix(auth.expires_at)}" }
----
-tests: example
-given:
-  clock: 2026-03-01T12:00:00Z
-  api_keys: { partners: { acme: { value: k-1, groups: [gold] } } }
-  upstream: [{ answer: { status: 200 } }]
-cases:
-  - name: the upstream gets a token and not the key
-    request: { api_key: acme, headers: { authorization: forged } }
-    expect:
-      status: 200
-      upstream:
-        - headers:
-            authorization: { matches: "^Bearer [A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+$" }
-            x-api-key: { absent: true }
-      variables: { issued.expires_at: "2026-03-01T12:05:00Z" }
----
-tests: behind
-given:
-  clock: 2026-03-01T12:00:00Z
-  tokens:
-    ours: { issuer: ourselves, audience: orders, subject: acme, claims: { groups: [gold] } }
-cases:
-  - name: what we signed we take
-    request: { headers: { authorization: "Bearer ${token.ours}" } }
-    expect: { status: 200, text: "acme of gold until 1772366700" }
-  - name: without it nobody passes
-    request: {}
-    expect: { status: 401, fault: authenticate_jwt.missing }
-"#,
-    }],
+    examples: &[
+        Example { title: "Tell the upstream who calls", yaml: example::CALLER },
+        Example { title: "A key that the gateway makes, exchanges and publishes", yaml: example::OWN_KEY },
+    ],
     ..Kind::of::<IssueJwt>("issue_jwt", "Mints a signed JWT that says who the caller is.", Category::Tokens)
 };
 
@@ -185,7 +127,7 @@ impl Assertion for IssueJwt {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         // The key is asked for first and given up last: what stands beside a wrong one is read all the same.
         let key = signing_key(&self.key, cx);
-        let algorithm = algorithm(self.algorithm.as_ref(), key.as_deref(), &self.key, cx);
+        let algorithm = algorithm(self.algorithm.as_ref(), key.as_ref(), &self.key, cx);
         let lifetime_s = i64::try_from(self.lifetime.duration.as_secs()).unwrap_or(i64::MAX);
         if !LIFETIME_S.contains(&lifetime_s) {
             let help = "a short one limits what a stolen token is good for: `lifetime: 5m`";
@@ -245,7 +187,7 @@ impl Assertion for IssueJwt {
     }
 }
 
-fn signing_key(name: &Name, cx: &mut Compile<'_>) -> Option<Arc<SigningKey>> {
+fn signing_key(name: &Name, cx: &mut Compile<'_>) -> Option<Signer> {
     let resources = cx.around.resources;
     if let Some(key) = resources.private_keys.get(name.name.as_str()) {
         return match &key.as_ref()?.signing {
@@ -262,10 +204,10 @@ fn signing_key(name: &Name, cx: &mut Compile<'_>) -> Option<Arc<SigningKey>> {
         let words = key.algorithms.iter().filter_map(|word| Algorithm::of(word));
         let allowed = if key.algorithms.is_empty() { crate::jose::Algorithms::all() } else { words.collect() };
         return match SigningKey::from_secret(key.material.expose(), allowed) {
-            Ok(signing) => Some(Arc::new(match &key.kid {
+            Ok(signing) => Some(Signer::Fixed(Arc::new(match &key.kid {
                 Some(kid) => signing.named(kid),
                 None => signing,
-            })),
+            }))),
             Err(why) => {
                 let help = "take 32 random bytes: `openssl rand -base64 32`";
                 cx.refuse("policy.weak_key", name.span, format!("key `{}`: {why}", name.name), help)
@@ -276,8 +218,8 @@ fn signing_key(name: &Name, cx: &mut Compile<'_>) -> Option<Arc<SigningKey>> {
 }
 
 /// The algorithm that is named, or else the only one.
-fn algorithm(word: Option<&Literal>, key: Option<&SigningKey>, name: &Name, cx: &mut Compile<'_>) -> Option<Algorithm> {
-    let known = key.map_or(Algorithms::all(), SigningKey::algorithms);
+fn algorithm(word: Option<&Literal>, key: Option<&Signer>, name: &Name, cx: &mut Compile<'_>) -> Option<Algorithm> {
+    let known = key.map_or(Algorithms::all(), Signer::algorithms);
     if let Some(literal) = word {
         let text = cx.literal(literal)?;
         return match Algorithm::of(&text).filter(|algorithm| known.has(*algorithm)) {
@@ -301,7 +243,7 @@ fn algorithm(word: Option<&Literal>, key: Option<&SigningKey>, name: &Name, cx: 
 }
 
 struct IssueJwtStep {
-    key: Arc<SigningKey>,
+    key: Signer,
     algorithm: Algorithm,
     issuer: TextParam,
     audience: Vec<TextParam>,
@@ -340,10 +282,11 @@ impl IssueJwtStep {
             return Err(unavailable("the system gives no random bytes"));
         }
         let claims = self.claims(x, now_s, end_s, id.as_deref())?;
+        let Some(key) = self.key.now(&x.worker.clock) else { return Err(unavailable("the system gives no key")) };
         let mut header = Map::new();
         header.insert("typ".into(), self.token_type.into());
         let payload = Json::Object(claims).to_string();
-        let token = self.key.sign(self.algorithm, header, payload.as_bytes()).map_err(unavailable)?;
+        let token = key.sign(self.algorithm, header, payload.as_bytes()).map_err(unavailable)?;
         if let Some(target) = &self.inject
             && !target.put(x, &token)
         {
@@ -390,3 +333,7 @@ impl IssueJwtStep {
 fn unavailable(detail: impl Into<String>) -> Box<Fault> {
     Fault::broken(StatusCode::SERVICE_UNAVAILABLE, "issue_jwt.key_unavailable", detail)
 }
+
+#[cfg(test)]
+#[path = "issue_jwt/tests.rs"]
+mod tests;

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::broker::Session;
+use crate::clock::Clock;
 use crate::compile::named::{Named, Shelf, Stamp};
 use crate::compile::outside::Outside;
 use crate::engine::value::{Text, Value};
 use crate::identity::api_keys::ApiKeys;
+use crate::identity::own_keys::Rotating;
 use crate::identity::provider::Provider;
 use crate::identity::users::Users;
-use crate::jose::{KeySet, SigningKey};
+use crate::jose::{Algorithm, Algorithms, KeySet, SigningKey};
 use crate::secret::Secret;
 use crate::upstream::Upstream;
 
@@ -38,9 +40,60 @@ pub struct PrivateKey {
     /// With its certificate and chain, where they are there.
     pub certified: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     /// What signs tokens.
-    pub signing: Option<Arc<SigningKey>>,
+    pub signing: Option<Signer>,
     /// It stands in for the real one, in a policy test, which reads nothing of the machine.
     pub is_stand_in: bool,
+}
+
+/// What signs tokens.
+#[derive(Clone, Debug)]
+pub enum Signer {
+    /// As it stands in a file.
+    Fixed(Arc<SigningKey>),
+    /// Made here, and exchanged by its age.
+    Own(Arc<Rotating>),
+}
+
+impl Signer {
+    /// What it signs with.
+    pub fn algorithms(&self) -> Algorithms {
+        match self {
+            Signer::Fixed(key) => key.algorithms(),
+            Signer::Own(own) => std::iter::once::<Algorithm>(own.key.algorithm()).collect(),
+        }
+    }
+
+    /// The key that signs now. `None` where the system gives none.
+    pub fn now(&self, clock: &Clock) -> Option<Arc<SigningKey>> {
+        match self {
+            Signer::Fixed(key) => Some(key.clone()),
+            Signer::Own(own) => own.key.signing(clock, own.rotate_s),
+        }
+    }
+}
+
+/// Keys whose public halves are served, and where.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// A canonical path without parameters.
+    pub path: Text,
+    pub keys: PublishedKeys,
+}
+
+#[derive(Clone, Debug)]
+pub enum PublishedKeys {
+    Fixed(Arc<KeySet>),
+    Own(Arc<Rotating>),
+}
+
+impl PublishedKeys {
+    /// What others should know now.
+    pub fn now(&self, clock: &Clock) -> Option<Arc<KeySet>> {
+        match self {
+            PublishedKeys::Fixed(keys) => Some(keys.clone()),
+            PublishedKeys::Own(own) => own.key.published(clock, own.rotate_s),
+        }
+    }
 }
 
 /// Every resource of a set of files. A resource that was declared but is broken stands as `None`, so that
@@ -55,6 +108,8 @@ pub struct Resources {
     pub certificates: Named<Option<Arc<Certificates>>>,
     pub public_keys: Named<Option<Arc<KeySet>>>,
     pub private_keys: Named<Option<Arc<PrivateKey>>>,
+    /// By the names of their keys.
+    pub published: Named<Published>,
     pub providers: Named<Option<Arc<Provider>>>,
     pub secrets: Named<Option<Secret>>,
     pub lists: Named<Option<Arc<[Value]>>>,
@@ -70,7 +125,7 @@ pub struct Resources {
 
 impl Resources {
     /// Every collection. What is not among them is the same as long as the process lives.
-    pub fn shelves(&self) -> [&dyn Shelf; 11] {
+    pub fn shelves(&self) -> [&dyn Shelf; 12] {
         let Resources {
             users,
             api_keys,
@@ -78,6 +133,7 @@ impl Resources {
             certificates,
             public_keys,
             private_keys,
+            published,
             providers,
             secrets,
             lists,
@@ -87,7 +143,20 @@ impl Resources {
             env_listed: _,
             outside: _,
         } = self;
-        [users, api_keys, keys, certificates, public_keys, private_keys, providers, secrets, lists, upstreams, sessions]
+        [
+            users,
+            api_keys,
+            keys,
+            certificates,
+            public_keys,
+            private_keys,
+            published,
+            providers,
+            secrets,
+            lists,
+            upstreams,
+            sessions,
+        ]
     }
 
     /// Takes what one document has made, under the stamp of its making.
@@ -98,6 +167,7 @@ impl Resources {
         self.certificates.absorb(&made.certificates, stamp);
         self.public_keys.absorb(&made.public_keys, stamp);
         self.private_keys.absorb(&made.private_keys, stamp);
+        self.published.absorb(&made.published, stamp);
         self.providers.absorb(&made.providers, stamp);
         self.secrets.absorb(&made.secrets, stamp);
         self.lists.absorb(&made.lists, stamp);

@@ -281,6 +281,7 @@ impl GatewayDoc {
             otlp: self.otlp.and_then(|otlp| OtlpDoc::into_config(otlp, &base, diags)),
             key_sets: defaults.key_sets,
             sessions: defaults.sessions,
+            own_keys: defaults.own_keys,
             file: defaults.file,
             base: defaults.base,
         })

@@ -189,7 +189,7 @@ impl Exchange {
 
     /// The service in a snapshot that the caller holds, so that the exchange can change meanwhile.
     pub fn compiled<'s>(&self, snapshot: &'s Snapshot) -> &'s Service {
-        match self.service.and_then(|index| snapshot.services.get(index)) {
+        match self.service.and_then(|index| snapshot.at(index)) {
             Some(service) => service,
             None => &snapshot.unmatched,
         }

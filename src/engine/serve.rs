@@ -82,20 +82,19 @@ fn too_large(x: &Exchange) -> Option<Box<Fault>> {
 
 fn select(x: &mut Exchange) {
     let snapshot = x.snapshot.clone();
+    if let Some(published) = snapshot.published_at(x.request.path.as_str()) {
+        return match x.request.method {
+            Method::GET | Method::HEAD => x.enter(Some(published)),
+            _ => other_method(x, &[Method::GET, Method::HEAD]),
+        };
+    }
     let (listener, host) = (&x.client.listener, &x.request.host);
     match snapshot.select.find(listener, host, x.request.path.as_str(), &x.request.method) {
         Found::Service(service, params) => {
             x.state.params = decoded(x.request.path.as_str(), &params);
             x.enter(Some(service));
         }
-        Found::OtherMethod(allowed) => {
-            x.enter(None);
-            let names: Vec<&str> = allowed.iter().map(http::Method::as_str).collect();
-            let detail = format!("{} is not among {}", x.request.method, names.join(", "));
-            let allow = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
-            let fault = Fault::denied(StatusCode::METHOD_NOT_ALLOWED, "service.method", detail);
-            x.fault = Some(fault.with_header(header::ALLOW, allow));
-        }
+        Found::OtherMethod(allowed) => other_method(x, &allowed),
         Found::Ambiguous => {
             x.enter(None);
             let detail = "a segment has parameters (`;`), and without them the path belongs to another match rule";
@@ -107,6 +106,15 @@ fn select(x: &mut Exchange) {
             x.fault = Some(Fault::denied(StatusCode::NOT_FOUND, "service.none", detail));
         }
     }
+}
+
+fn other_method(x: &mut Exchange, allowed: &[Method]) {
+    x.enter(None);
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let detail = format!("{} is not among {}", x.request.method, names.join(", "));
+    let allow = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
+    let fault = Fault::denied(StatusCode::METHOD_NOT_ALLOWED, "service.method", detail);
+    x.fault = Some(fault.with_header(header::ALLOW, allow));
 }
 
 fn decoded(path: &str, params: &[Param]) -> SmallVec<[Text; 4]> {

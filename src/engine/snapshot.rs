@@ -11,6 +11,7 @@ use crate::engine::read::Slot;
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::select::Select;
 use crate::engine::value::Text;
+use crate::identity::own_keys::Rotating;
 use crate::upstream::Upstream;
 
 /// A compiled set of policies.
@@ -24,6 +25,33 @@ pub struct Snapshot {
     pub unmatched: Arc<Service>,
     /// Every upstream that has a document, in order of name.
     pub upstreams: Arc<[Arc<Upstream>]>,
+    /// What keys are published on, in order of path: served whatever the host, before any service.
+    pub published: Arc<[PublishedPath]>,
+    /// Keys that were made here and are exchanged by their age.
+    pub own_keys: Arc<[Arc<Rotating>]>,
+}
+
+/// A path on which public keys are served.
+#[derive(Clone)]
+pub struct PublishedPath {
+    pub path: Text,
+    pub service: Arc<Service>,
+}
+
+impl Snapshot {
+    /// What answers at this place: the services are counted first, then the paths that keys are published on.
+    pub fn at(&self, place: usize) -> Option<&Service> {
+        match self.services.get(place) {
+            Some(service) => Some(service),
+            None => self.published.get(place - self.services.len()).map(|published| &*published.service),
+        }
+    }
+
+    /// Where a path stands that keys are published on.
+    pub fn published_at(&self, path: &str) -> Option<usize> {
+        let at = self.published.iter().position(|published| *published.path == *path)?;
+        Some(self.services.len() + at)
+    }
 }
 
 /// A compiled service.

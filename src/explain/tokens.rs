@@ -29,6 +29,18 @@ pub(super) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "policy.unusable_key",
+        "A key that the gateway made cannot be used: its file below `state:` is damaged, or others can use it, or none can be written there.",
+        "Restore the file, or remove it: then a new key is made, and tokens of the old one count no more. Let only the gateway's user use the folder.",
+        "chmod 700 state/signing && chmod 600 state/signing/*",
+    ),
+    page(
+        "policy.published_path",
+        "A service's path is one on which a key is published: no request would ever come to the service.",
+        "Give the service another path, or the key another `publish`.",
+        "key: gateway_signing\nkind: private\nfrom: { generate: ES256, rotate: 90d }\npublish: /.well-known/jwks.json",
+    ),
+    page(
         "policy.no_audience",
         "Tokens of a provider would be taken whoever they are for: one that was issued for another API could be used here.",
         "Name this API as the provider names it in `aud`, at the provider or at the step.",

@@ -22,6 +22,7 @@ use crate::policy::document::{Documents, ServiceDoc};
 use crate::policy::elsewhere;
 use crate::policy::files::{self, Files};
 use crate::policy::parallel::in_parts;
+use crate::policy::published;
 use crate::policy::resources::{self, Given, Values};
 use crate::policy::reuse::{Reuse, ServiceEntry, ServiceKey};
 use crate::policy::service;
@@ -143,6 +144,7 @@ impl Set<'_> {
             {
                 equal_match(doc, docs.get(equal).copied(), diags);
             }
+            published::check(entry.rule.as_ref(), doc, &shelves.resources, parsed, diags);
             services.push(entry.service.clone());
         }
         if given.is_none() {
@@ -160,7 +162,9 @@ impl Set<'_> {
         }
         let (version, select, unmatched) = (parsed.version.clone(), Arc::new(select), Arc::new(unmatched));
         let upstreams = shelves.resources.upstreams.iter().filter_map(|(_, upstream)| upstream.clone()).collect();
-        let snapshot = Snapshot { version, select, services, unmatched, upstreams };
+        let published = published::paths(&shelves.resources, parsed, self.metrics);
+        let own_keys = published::own_keys(&shelves.resources);
+        let snapshot = Snapshot { version, select, services, unmatched, upstreams, published, own_keys };
         Some(Compiled { snapshot, outside })
     }
 

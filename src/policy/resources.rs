@@ -23,6 +23,7 @@ use crate::compile::outside::{Kept, Outside, OutsideFile};
 use crate::compile::resources::Resources;
 use crate::engine::value::Text;
 use crate::identity::key_sets::KeySets;
+use crate::identity::own_keys::OwnKeys;
 use crate::policy::build::{Environment, Parsed};
 use crate::policy::reuse::{ResourceEntry, Reuse, fingerprint};
 use crate::source::{Diagnostic, Diagnostics, Literal, Name, Node, past_mistakes};
@@ -66,6 +67,8 @@ pub struct Values {
     pub key_sets: Arc<KeySets>,
     /// Stored tokens, shared in the same way.
     pub sessions: Arc<Sessions>,
+    /// Keys that were made here, shared in the same way.
+    pub own_keys: Arc<OwnKeys>,
 }
 
 impl fmt::Debug for Values {

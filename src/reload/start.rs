@@ -37,6 +37,7 @@ impl First {
 /// Loads the files of a configuration, or else the set that was kept. The error says why the files may not
 /// serve, and why nothing else does.
 pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>, String)> {
+    config.keep_own_keys();
     let folders = config.folders();
     let files = Arc::new(Files::read(&folders));
     let environment = config.environment();

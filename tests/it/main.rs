@@ -5,10 +5,10 @@
 
 mod all_at_once;
 mod authority;
+mod bound_tokens;
 mod broker;
 #[cfg(feature = "otlp")]
 mod collector;
-mod bound_tokens;
 mod commands;
 mod editors;
 mod explained;
@@ -28,6 +28,7 @@ mod mistakes;
 mod observability;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod own_keys;
 mod passed_sockets;
 mod process;
 mod readme;

@@ -75,7 +75,7 @@ fn each_mistake_is_named_at_its_line_with_its_cure() {
 }
 
 /// Codes that no policy file alone can show, and where they are shown.
-const ELSEWHERE: [(&str, &str); 16] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("config.", "mistakes of gateway.yaml: src/config/tests.rs"),
     ("reload.", "needs a running gateway: tests/it/process.rs"),
     ("trace.", "words of a command: tests/it/trace.rs"),
@@ -86,6 +86,7 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("policy.access_untested", "needs that nothing else is wrong: src/policy/testing/tests/coverage.rs"),
     ("policy.plaintext_credentials", "needs a listener on a network: tests/it/commands.rs"),
     ("policy.no_certificates", "needs listeners with TLS: tests/it/tls.rs"),
+    ("policy.unusable_key", "needs a folder of state: tests/it/own_keys.rs"),
     ("policy.open_key", "needs a file with certain permissions: src/policy/resources/key.rs"),
     ("policy.nested_too_deep", "needs many documents: src/assertions/trial/operators.rs"),
     ("policy.too_many_", "needs thousands of steps: src/assertions/trial/operators.rs"),

@@ -13,6 +13,7 @@ use crate::engine::select::Select;
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::value::Text;
 use crate::policy::assertion;
+use crate::policy::published;
 use crate::policy::resources::{self, Given};
 use crate::policy::service;
 use crate::source::Diagnostics;
@@ -73,6 +74,8 @@ impl Outline {
             services: vec![empty; self.places.len()],
             unmatched: Arc::new(unmatched),
             upstreams: Arc::default(),
+            published: published::paths(&shelves.resources, parsed, None),
+            own_keys: Arc::default(),
         });
         (!diags.has_errors()).then(|| SomeServices { set, shelves, snapshot, compiled: HashSet::new() })
     }
@@ -115,7 +118,7 @@ impl SomeServices<'_> {
 
     /// Whether the service at this place is compiled.
     pub fn has(&self, place: usize) -> bool {
-        self.compiled.contains(&place)
+        self.compiled.contains(&place) || place >= self.snapshot.services.len()
     }
 
     /// Compiles the service at this place; what is wrong with it is reported.
@@ -161,6 +164,5 @@ pub fn recompile<'t>(
     }
     let (unmatched, _) = service::build_unmatched(&changed.documents, around, environment, &mut diags);
     let (version, select, unmatched) = (base.version.clone(), base.select.clone(), Arc::new(unmatched));
-    let upstreams = base.upstreams.clone();
-    (!diags.has_errors()).then(|| Snapshot { version, select, services: compiled, unmatched, upstreams })
+    (!diags.has_errors()).then(|| Snapshot { version, select, services: compiled, unmatched, ..base.clone() })
 }

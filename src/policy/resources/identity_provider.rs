@@ -8,9 +8,10 @@ use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::compile::calling::CallingDoc;
-use crate::compile::resources::Resources;
+use crate::compile::resources::{Resources, Signer};
 use crate::engine::value::Text;
 use crate::identity::key_sets::{RemoteKeys, Source, check_url};
+use crate::identity::own_keys::OwnKey;
 use crate::identity::provider::{ClaimNames, Keys, Provider, Settings};
 use crate::jose::{self, Algorithms, KeySet, VerifyKey};
 use crate::policy::resources::key::algorithms_of;
@@ -241,17 +242,37 @@ fn fetched(name: &Name, source: &Source, algorithms: Algorithms, build: &mut Bui
 /// Keys that stand in files, and the algorithms that count with them.
 fn fixed(doc: &ProviderDoc, wanted: Option<Algorithms>, build: &mut Build<'_>) -> Option<(Keys, Algorithms)> {
     let from = doc.keys.as_ref()?;
+    if let Some(own) = own(from, build) {
+        let algorithms = wanted.unwrap_or_else(|| std::iter::once(own.algorithm()).collect());
+        if !algorithms.has(own.algorithm()) {
+            return no_key_goes_with(algorithms, doc, from.span, build);
+        }
+        return Some((Keys::Own(own), algorithms));
+    }
     let keys = keys(from, wanted, build)?;
     let is_shared = keys.keys().iter().any(|key| key.is_symmetric());
     let usual: &[_] = if is_shared { Algorithms::SYMMETRIC } else { Algorithms::PUBLIC };
     let algorithms = wanted.unwrap_or_else(|| usual.into());
     let go_together = keys.keys().iter().any(|key| !key.algorithms().and(algorithms).is_empty());
     if !go_together {
-        let span = doc.algorithms.as_ref().map_or(from.span, |words| words.span);
-        let message = format!("none of these keys goes with {algorithms}: no token could be verified");
-        return refuse(span, &message, "name algorithms that go with the keys: `algorithms: [RS256]`", build);
+        return no_key_goes_with(algorithms, doc, from.span, build);
     }
     Some((Keys::Fixed(Arc::new(keys)), algorithms))
+}
+
+fn no_key_goes_with<T>(algorithms: Algorithms, doc: &ProviderDoc, span: Span, build: &mut Build<'_>) -> Option<T> {
+    let span = doc.algorithms.as_ref().map_or(span, |words| words.span);
+    let message = format!("none of these keys goes with {algorithms}: no token could be verified");
+    refuse(span, &message, "name algorithms that go with the keys: `algorithms: [RS256]`", build)
+}
+
+/// The key that is named, where the gateway makes it itself and exchanges it.
+fn own(doc: &Spanned<KeysDoc>, build: &Build<'_>) -> Option<Arc<OwnKey>> {
+    let KeysDoc { key: Some(name), file: None, inline: None, url: None } = &doc.value else { return None };
+    match &build.around.resources.private_keys.get(&name.name)?.as_ref()?.signing {
+        Some(Signer::Own(own)) => Some(own.key.clone()),
+        _ => None,
+    }
 }
 
 fn claim_names(doc: &ClaimsDoc, build: &mut Build<'_>) -> Option<ClaimNames> {
@@ -324,7 +345,7 @@ fn of_key(name: &Name, build: &mut Build<'_>) -> Option<KeySet> {
         return keys.as_deref().cloned();
     }
     if let Some(key) = known.private_keys.get(by_name) {
-        let Some(signing) = &key.as_ref()?.signing else {
+        let Some(Signer::Fixed(signing)) = &key.as_ref()?.signing else {
             let message = format!("key `{by_name}` signs no tokens");
             return refuse(name.span, &message, "name a key of kind `public`", build);
         };

@@ -8,13 +8,16 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::compile::resources::{Certificates, PrivateKey, Resources, SymmetricKey};
+use crate::compile::resources::{Certificates, PrivateKey, Resources, Signer, SymmetricKey};
 use crate::engine::value::Text;
 use crate::jose::{self, Algorithm, Algorithms, KeySet, SigningKey};
 use crate::policy::resources::{Build, ResourceKind};
 use crate::policy::stand_in_keys;
-use crate::source::{Diagnostic, Literal, Name, Node, OneOrMany, Span, Spanned, read, suggest};
+use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Span, Spanned, read, suggest};
 use crate::tls;
+
+mod generate;
+mod publish;
 
 pub const KIND: ResourceKind = ResourceKind {
     word: "key",
@@ -41,6 +44,10 @@ struct KeyDoc {
     /// none unless it is written here, and then verifies tokens whatever key they name.
     #[serde(default)]
     kid: Option<Literal>,
+    /// A path on which the public half is served as a JWK Set, on every listener and for every host. Keys that name the
+    /// same path are one set.
+    #[serde(default)]
+    publish: Option<Literal>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -52,7 +59,7 @@ enum KeyKind {
     Certificates,
     /// A key that verifies tokens: a public key or a certificate in PEM form, a JWK or a JWK Set.
     Public,
-    /// A key that signs, in PEM form or as JWK; with its certificate and chain in the same PEM file also what the
+    /// A key that signs, in PEM form or as JWK, or made by the gateway; with its certificate and chain in the same PEM file also what the
     /// gateway shows to upstreams.
     Private,
 }
@@ -72,6 +79,12 @@ struct From {
     /// Which key of the set.
     #[serde(default)]
     kid: Option<Literal>,
+    /// The gateway makes the key itself, for this algorithm, and keeps it below `state:`.
+    #[serde(default)]
+    generate: Option<Literal>,
+    /// The age at which another such key takes its place, 2h to 3650d; without it none does.
+    #[serde(default)]
+    rotate: Option<DurationValue>,
 }
 
 /// Least bytes of a key that is to sign with HS256 (RFC 7518 §3.2).
@@ -82,15 +95,12 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resources) {
     let Some(doc) = read::<KeyDoc>(node, None, "a key", build.diags) else {
-        // Of which kind it was meant to be is not known: nobody is told that it does not exist.
-        let own: Text = name.name.as_str().into();
-        resources.keys.insert(own.clone(), None);
-        resources.certificates.insert(own.clone(), None);
-        resources.public_keys.insert(own.clone(), None);
-        resources.private_keys.insert(own, None);
-        return;
+        return forget(name, resources);
     };
-    let own = name.name.as_str().into();
+    if generate::is_refused(&doc, build) || publish::is_refused(&doc, build) {
+        return forget(name, resources);
+    }
+    let own: Text = name.name.as_str().into();
     match doc.kind {
         KeyKind::Symmetric => {
             let key = symmetric(name, &doc, build).map(Arc::new);
@@ -102,13 +112,24 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
         }
         KeyKind::Public => {
             let keys = public(name, &doc, build).map(Arc::new);
+            publish::public(name, &doc, keys.as_ref(), build, resources);
             resources.public_keys.insert(own, keys);
         }
         KeyKind::Private => {
             let key = private(name, &doc, build).map(Arc::new);
+            publish::private(name, &doc, key.as_deref(), build, resources);
             resources.private_keys.insert(own, key);
         }
     }
+}
+
+/// Of which kind it was meant to be is not known: nobody is told that it does not exist.
+fn forget(name: &Name, resources: &mut Resources) {
+    let own: Text = name.name.as_str().into();
+    resources.keys.insert(own.clone(), None);
+    resources.certificates.insert(own.clone(), None);
+    resources.public_keys.insert(own.clone(), None);
+    resources.private_keys.insert(own, None);
 }
 
 fn symmetric(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<SymmetricKey> {
@@ -212,10 +233,14 @@ fn public(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<KeySet> {
 }
 
 fn private(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PrivateKey> {
+    if let Some(word) = &doc.from.value.generate {
+        let signing = Some(Signer::Own(generate::key(name, word, doc, build)?));
+        return Some(PrivateKey { certified: None, signing, is_stand_in: build.given.is_some() });
+    }
     let allowed = algorithms(doc, build);
     if build.given.is_some() {
         let allowed = allowed?;
-        let signing = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing);
+        let signing = stand_in_keys::algorithm(allowed).and_then(stand_in_keys::signing).map(Signer::Fixed);
         return Some(PrivateKey { certified: None, signing, is_stand_in: true });
     }
     let (bytes, kid, place) = private_bytes(name, doc, build)?;
@@ -223,7 +248,7 @@ fn private(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<PrivateKe
     // A TLS key need not be one that tokens are signed with, unless algorithms say so.
     let certified = tls::certificates_of(&bytes).and_then(|chain| Ok((chain, tls::private_key_of(&bytes)?))).ok();
     let signing = match (signing(&bytes, kid.as_deref(), allowed), doc.algorithms.is_some()) {
-        (Ok(key), _) => Some(Arc::new(key)),
+        (Ok(key), _) => Some(Signer::Fixed(Arc::new(key))),
         (Err(_), false) if certified.is_some() => None,
         (Err(why), _) => return bad_file(name, doc.from.span, &place, &why, build),
     };

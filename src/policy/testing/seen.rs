@@ -88,7 +88,7 @@ impl Seen {
 
     /// The compiled service.
     pub fn compiled(&self) -> &crate::engine::snapshot::Service {
-        match self.service.and_then(|index| self.snapshot.services.get(index)) {
+        match self.service.and_then(|index| self.snapshot.at(index)) {
             Some(service) => service,
             None => &self.snapshot.unmatched,
         }
