@@ -16,9 +16,15 @@ const PAUSE_S: i64 = 1;
 
 const EXCHANGES: &str = "gatewright_own_key_exchanges_total";
 const EXCHANGES_HELP: &str = "Exchanges of keys that were made here, by what came of them.";
+const EXCHANGED: &str = "exchanged";
+const FAILED: &str = "failed";
 
 /// Looks for ever.
 pub(super) async fn exchange(shared: Arc<Shared>, clock_origin: Instant) {
+    // From the start, so that the first failure is a change that an alarm sees.
+    for result in [EXCHANGED, FAILED] {
+        shared.metrics.add_labelled(EXCHANGES, EXCHANGES_HELP, ("result", result), 0);
+    }
     loop {
         let now_s = Clock::System(clock_origin).wall().as_second();
         let keys = shared.current().own_keys.clone();
@@ -46,11 +52,11 @@ async fn advance(own: Arc<Rotating>, now_s: i64, shared: &Shared) {
         Ok(true) => {
             let kid = own.key.standing().map(|standing| standing.kid).unwrap_or_default();
             tracing::info!(key, kid, "another key signs; the one before counts for a day");
-            "exchanged"
+            EXCHANGED
         }
         Err(why) => {
             tracing::error!(key, why, "the key cannot be exchanged: it signs on");
-            "failed"
+            FAILED
         }
     };
     shared.metrics.add_labelled(EXCHANGES, EXCHANGES_HELP, ("result", result), 1);
