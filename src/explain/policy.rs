@@ -29,6 +29,12 @@ pub(super) const PAGES: &[Page] = &[
         "Letters, digits, `_`, `-` and `.`, at most 128.",
         "service: orders-v2",
     ),
+    page(
+        "policy.empty_file",
+        "The file has no text. Whoever saves in place empties a file before writing to it; until then what served goes on.",
+        "Write it, or remove the file if its documents are to go. Comments alone are fine.",
+        "",
+    ),
     page("policy.duplicate_name", "Two documents of one kind have the same name.", "Rename or remove one of them.", ""),
     page("policy.reserved_name", "The name means something else already.", "Choose another one.", "as: customer"),
     page(

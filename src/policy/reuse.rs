@@ -25,7 +25,7 @@ use crate::policy::files::{self, Files, PolicyFile};
 use crate::policy::parallel::in_parts;
 use crate::policy::resources;
 use crate::policy::testing::Reached;
-use crate::source::{Diagnostics, FileId, Literal, Node, NodeValue, Sources, parse};
+use crate::source::{Diagnostic, Diagnostics, FileId, Literal, Node, NodeValue, Sources, Span, parse};
 
 /// Kinds of documents whose use is noted by name. Every service depends on all documents of any other kind.
 const NOTED: [&str; 5] = ["service", "fragment", "defaults", "assertion", "tests"];
@@ -320,7 +320,9 @@ impl Changed {
         // Which services a script goes into is not noted.
         let is_script = files::is_script(&self.name);
         let mut for_all = is_script;
-        if self.is_text && !is_script {
+        if self.is_text && !is_script && sources.text(self.id).trim_ascii().is_empty() {
+            diags.push(empty(self.id));
+        } else if self.is_text && !is_script {
             for node in parse(sources, self.id, &mut diags) {
                 let kind = node.as_map().and_then(<[_]>::first).map_or("", |first| first.key.as_str());
                 let is_noted = NOTED.contains(&kind) || resources::KINDS.iter().any(|known| known.word == kind);
@@ -330,6 +332,13 @@ impl Changed {
         }
         (documents, diags, for_all)
     }
+}
+
+/// Whoever saves in place empties a file before writing to it: what it held shall not vanish for that moment, however
+/// long it lasts.
+fn empty(file: FileId) -> Diagnostic {
+    let help = "if somebody is still writing it, it is read again then; remove the file if its documents are to go";
+    Diagnostic::error("policy.empty_file", Span { file, start: 0, end: 0 }, "the file is empty").with_help(help)
 }
 
 /// Digest of what a document says, wherever it stands and whatever comments stand around it.

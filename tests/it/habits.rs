@@ -55,6 +55,17 @@ fn the_way_emacs_saves_leaves_one_set() {
 }
 
 #[test]
+fn a_file_that_is_emptied_before_it_is_written_takes_nothing_away() {
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "one"))]);
+    gateway.folder.write("policies/a.yaml", "");
+    gateway.logged("the changed files are not taken");
+    assert_eq!(gateway.get("/a").body, "one");
+    gateway.folder.write("policies/a.yaml", &hello("a", "two"));
+    gateway.logged("reloaded");
+    assert_eq!(gateway.get("/a").body, "two");
+}
+
+#[test]
 fn a_folder_of_links_is_swapped_as_a_mounted_configuration_is() {
     let folder =
         Folder::with(&[("policies/..one/a.yaml", &hello("a", "one")), ("policies/..two/a.yaml", &hello("a", "two"))]);
