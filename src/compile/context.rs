@@ -107,6 +107,8 @@ pub struct Compile<'a> {
     pub incomplete: bool,
     /// Variables that steps which did not compile might have set: that they are not there is not reported.
     pub(super) unsettled: BTreeSet<Text>,
+    /// What is compiled is judged by itself, and others may set anything before it.
+    pub knows_little: bool,
     /// What is wrong with parameters of the step at hand, which were left out.
     pub(super) mangled: Option<Diagnostics>,
     /// What the response is made of, as far as a step has made it.
@@ -158,6 +160,7 @@ impl<'a> Compile<'a> {
             unsafe_calls: BTreeSet::new(),
             incomplete: false,
             unsettled: BTreeSet::new(),
+            knows_little: false,
             mangled: None,
             poured: None,
             ever: Flow::default(),
@@ -231,6 +234,11 @@ impl<'a> Compile<'a> {
     /// The state that `on_fault` and `finally` begin with: everything may be set, nothing must be.
     pub fn everything_set(&self) -> Flow {
         self.ever.clone().maybe_all()
+    }
+
+    /// Whether a variable may be there although no step is known to set it.
+    pub(super) fn is_unsettled(&self, name: &str) -> bool {
+        self.knows_little || self.unsettled.contains(name)
     }
 
     /// Puts the steps of a fragment here.
@@ -382,7 +390,7 @@ impl<'a> Compile<'a> {
                 let help = "put the authentication where every request passes it, or this step beside it";
                 self.refuse("policy.no_identity", span, message, help)
             }
-            None if self.unsettled.contains(name) => None,
+            None if self.is_unsettled(name) => None,
             _ => {
                 let message = format!("no step before this one says who the caller is (`{name}`)");
                 let help = "put an `authenticate_*` step before it";

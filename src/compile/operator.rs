@@ -20,7 +20,8 @@ use crate::compile::steps::Step;
 use crate::compile::writers::Writers;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Op, Plain, Verdict};
-use crate::engine::value::Text;
+use crate::engine::read::{Read, Slot};
+use crate::engine::value::{Facts, Text, Type};
 use crate::expr::{Resolved, Segment, Unresolved};
 use crate::source::{Diagnostics, Name, Node, Span};
 
@@ -60,6 +61,10 @@ pub struct Operator {
     pub outputs: Vec<Output>,
     /// Its `policy:`.
     pub steps: Node,
+    /// Parts of its document were wrong, which was reported: its steps are checked, and its uses are not.
+    pub is_mangled: bool,
+    /// Some of the inputs are among those parts.
+    pub lacks_inputs: bool,
 }
 
 /// What all uses have in common for the compiler of steps.
@@ -89,6 +94,8 @@ pub struct Frame {
     inputs: BTreeMap<Text, Bound>,
     /// The state at each `stop`: the assertion has passed there.
     left: Vec<Flow>,
+    /// It may have other inputs, which could not be read.
+    lacks_inputs: bool,
 }
 
 /// What is known of an assertion that was compiled by itself.
@@ -137,6 +144,7 @@ fn trial(operator: &Operator, cx: &mut Compile<'_>, routed: Happened) -> (Happen
         prefix: String::new(),
         inputs: inputs.collect(),
         left: Vec::new(),
+        lacks_inputs: operator.lacks_inputs,
     };
     cx.operating.push(operator.name.name.as_str().into());
     cx.body(operator, frame, "");
@@ -163,7 +171,8 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         // Its steps are checked all the same: as if everything had been given.
         None => inputs::declared(operator, &prefix, cx),
     };
-    let frame = Frame { name: step.word.into(), prefix: prefix.clone(), inputs: bound, left: Vec::new() };
+    let (name, left, lacks_inputs) = (step.word.into(), Vec::new(), operator.lacks_inputs);
+    let frame = Frame { name, prefix: prefix.clone(), inputs: bound, left, lacks_inputs };
     let caller = cx.flow.clone();
     cx.flow.roots.clear();
     cx.flow.writers = Writers::default();
@@ -236,7 +245,7 @@ impl Compile<'_> {
     /// Compiles the steps of an assertion in its scope. Afterwards `flow` is the one inside.
     fn body(&mut self, operator: &Operator, frame: Frame, path: &str) -> (Vec<Op>, Vec<outputs::Given>) {
         let outer = self.frame.replace(Box::new(frame));
-        let errors = self.diags.error_count();
+        let incomplete = std::mem::take(&mut self.incomplete);
         let around = std::mem::take(&mut self.inside);
         let mut ops = self.steps(&operator.steps, path);
         self.inside = around;
@@ -252,7 +261,8 @@ impl Compile<'_> {
         for left in frame.map(|frame| frame.left).unwrap_or_default() {
             self.flow = std::mem::take(&mut self.flow).join(left);
         }
-        let whole = self.diags.error_count() == errors;
+        let whole = !self.incomplete;
+        self.incomplete |= incomplete;
         (ops, outputs::collect(operator, whole, self))
     }
 
@@ -297,6 +307,9 @@ impl Compile<'_> {
         let name = path.get(1).map_or("", |segment| segment.name);
         match frame.inputs.get(name) {
             Some(bound) => Ok(bound.resolved()),
+            None if frame.lacks_inputs && !name.is_empty() => {
+                Ok(Resolved::Read { read: Read::Slot(Slot(0)), facts: Facts::policy(Type::Any), used: path.len() })
+            }
             None => {
                 let message = match name {
                     "" => "`input` is not a value: read one of its members".to_owned(),

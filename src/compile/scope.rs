@@ -227,6 +227,7 @@ impl Compile<'_> {
         let name = segment(path, 1);
         match self.path_params.iter().position(|known| **known == *name) {
             Some(at) => read(Read::Path(u8::try_from(at).unwrap_or(u8::MAX)), Facts::client(Type::Text), 2),
+            None if self.knows_little => read(Read::Slot(Slot(0)), Facts::policy(Type::Any), path.len()),
             None if self.path_params.is_empty() => {
                 let message = "the match rule of this service has no path parameters".to_owned();
                 let help = "write one into `match: path:`, such as `/orders/{id}`".to_owned();
@@ -321,7 +322,7 @@ impl Compile<'_> {
                 identity_member(name, identity, path)
             }
             // A step before this one is wrong, and might have set it: nothing can be said about it.
-            None if self.unsettled.contains(name) => read(Read::Slot(Slot(0)), Facts::policy(Type::Any), path.len()),
+            None if self.is_unsettled(name) => read(Read::Slot(Slot(0)), Facts::policy(Type::Any), path.len()),
             None => Err(self.not_set(name)),
         }
     }

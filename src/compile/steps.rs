@@ -85,7 +85,10 @@ impl Compile<'_> {
         let Some(items) = list.as_list() else {
             let message = format!("expected a list of steps, got {}", list.kind());
             let help = "write each step on a line of its own, beginning with `- `";
-            self.refuse::<()>("policy.wrong_type", list.span(), message, help);
+            // Nowhere is what stands in for a list that was reported.
+            if !list.span().is_nowhere() {
+                self.refuse::<()>("policy.wrong_type", list.span(), message, help);
+            }
             self.incomplete = true;
             return Vec::new();
         };
@@ -226,8 +229,8 @@ impl Compile<'_> {
         }
         let own = self.around.operators;
         match own.get(word) {
-            Some(Some(_)) => return Some(&operator::KIND),
-            Some(None) => {
+            Some(Some(operator)) if !operator.is_mangled => return Some(&operator::KIND),
+            Some(_) => {
                 self.incomplete = true; // its own document reports what is wrong with it
                 return None;
             }

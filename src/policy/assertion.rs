@@ -43,9 +43,12 @@ pub fn declare(
     let broken = documents.broken_assertions.iter().map(|name| (name.clone(), None));
     let mut operators: BTreeMap<Text, Option<Operator>> = broken.collect();
     for (name, doc) in &documents.assertions {
-        let mut cx = Compile::new(around, diags, name.clone(), Vec::new());
+        let mut said = Diagnostics::new();
+        let mut cx = Compile::new(around, &mut said, name.clone(), Vec::new());
         let is_free = check_name(&doc.assertion, &mut cx).is_some();
         let operator = operator(doc, &mut cx);
+        said.retain(|one| !doc.is_mangled || one.span.is_some()); // the others are about what stands in for something
+        diags.append(said);
         operators.insert(name.clone(), Some(operator).filter(|_| is_free));
     }
     operators
@@ -62,7 +65,7 @@ pub struct Use<'u> {
 /// A service that does nothing but use an assertion: behind a `route` where it reads the response, and with an
 /// empty answer at the end where it gives none. `None` where the assertion does not load, which was reported.
 pub fn rehearsal(used: &Use<'_>, around: Surroundings<'_>, diags: &mut Diagnostics) -> Option<ServiceDoc> {
-    let operator = around.operators.get(used.name)?.as_ref()?;
+    let operator = around.operators.get(used.name)?.as_ref().filter(|operator| !operator.is_mangled)?;
     let span = used.inputs.span();
     let known = alone(operator, &mut Compile::new(around, diags, used.name.into(), Vec::new()));
     let step = |key: &str, value: Node| {
@@ -117,7 +120,9 @@ fn operator(doc: &AssertionDoc, cx: &mut Compile<'_>) -> Operator {
         let known = type_of(word, ty.node(), cx);
         Output { name: name.clone(), span: ty.span(), ty: known, word: word.to_owned(), absent }
     });
-    Operator { outputs: outputs.collect(), inputs, name: doc.assertion.clone(), steps: doc.policy.clone() }
+    let (name, steps) = (doc.assertion.clone(), doc.policy.clone());
+    let (is_mangled, lacks_inputs) = (doc.is_mangled, doc.lacks_inputs);
+    Operator { outputs: outputs.collect(), inputs, name, steps, is_mangled, lacks_inputs }
 }
 
 fn input(name: &Name, doc: &InputDoc, cx: &mut Compile<'_>) -> Input {

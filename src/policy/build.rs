@@ -152,12 +152,13 @@ impl Set<'_> {
         }
         let (mut unmatched, by_unmatched) =
             service::build_unmatched(&parsed.documents, self.around(&shelves), self.environment, diags);
-        included.extend(&by_unmatched);
+        let by_defaults = service::check_defaults(&parsed.documents, self.around(&shelves), diags);
+        included.extend(by_unmatched.iter().chain(&by_defaults));
         check_fragments(parsed, &included, diags);
         unmatched.metrics = self.metrics.map(|metrics| metrics.service(&"none".into()));
         outside.extend(shelves.resources.outside.take_read());
         diags.deduplicate();
-        if diags.has_errors() || docs.iter().any(|doc| doc.is_mangled) {
+        if diags.has_errors() || parsed.documents.is_mangled || docs.iter().any(|doc| doc.is_mangled) {
             return None;
         }
         let (version, select, unmatched) = (parsed.version.clone(), Arc::new(select), Arc::new(unmatched));

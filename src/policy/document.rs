@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::compile::fragment::Fragment;
 use crate::engine::value::{Text, with_article};
@@ -91,6 +92,9 @@ pub struct DefaultsDoc {
     /// Steps after each service's own `finally`.
     #[serde(default)]
     pub finally: Option<Node>,
+    /// Which services they are for could not be read, which was reported: they are checked by themselves.
+    #[serde(skip)]
+    pub lacks_services: bool,
 }
 
 /// A `fragment:` document.
@@ -123,6 +127,12 @@ pub struct AssertionDoc {
     /// Policy tests.
     #[serde(default)]
     pub tests: Option<Node>,
+    /// Parts of it were wrong, which was reported: its steps are checked, and its uses are not.
+    #[serde(skip)]
+    pub is_mangled: bool,
+    /// Some of the inputs are among those parts.
+    #[serde(skip)]
+    pub lacks_inputs: bool,
 }
 
 /// An input of an `assertion:`.
@@ -204,6 +214,8 @@ pub struct Documents {
     pub broken_services: Vec<Text>,
     /// The same for assertions.
     pub broken_assertions: Vec<Text>,
+    /// Parts of fragments, defaults or assertions were wrong, which was reported: nothing is served with what remains.
+    pub is_mangled: bool,
 }
 
 /// Kinds that stand in policy files beside the resources.
@@ -230,13 +242,14 @@ impl Documents {
         match key {
             "service" => self.add_service(node, first.value.as_text().unwrap_or_default(), diags),
             "fragment" => {
-                if let Some(doc) = read::<FragmentDoc>(node, None, "a fragment", diags) {
+                if let Some(doc) = self.remains::<FragmentDoc>(node, "a fragment", diags) {
                     let fragment = Fragment { span: doc.fragment.span, steps: doc.policy };
                     self.fragments.entry(doc.fragment.name.into()).or_insert(fragment);
                 }
             }
             "defaults" => {
-                if let Some(doc) = read::<DefaultsDoc>(node, None, "a defaults document", diags) {
+                if let Some(mut doc) = self.remains::<DefaultsDoc>(node, "a defaults document", diags) {
+                    doc.lacks_services = doc.services.is_none() && node.get("services").is_some();
                     self.defaults.entry(doc.defaults.name.as_str().into()).or_insert(Arc::new(doc));
                 }
             }
@@ -266,12 +279,32 @@ impl Documents {
     }
 
     fn add_assertion(&mut self, node: &Node, name: &str, diags: &mut Diagnostics) {
-        match read::<AssertionDoc>(node, None, "an assertion", diags) {
-            Some(doc) => {
+        let errors = diags.error_count();
+        let doc = self.remains::<AssertionDoc>(node, "an assertion", diags);
+        match doc.filter(|doc| doc.assertion.name == name) {
+            Some(mut doc) => {
+                doc.is_mangled = diags.error_count() > errors;
+                let written = node.get("inputs").filter(|inputs| !inputs.is_null());
+                let known = |inputs: &Node| inputs.as_map().is_some_and(|all| all.len() == doc.inputs.len());
+                doc.lacks_inputs = written.is_some_and(|inputs| !known(inputs));
                 self.assertions.entry(name.into()).or_insert(Arc::new(doc));
             }
             None => self.broken_assertions.push(name.into()),
         }
+    }
+
+    /// What of a document can be read; everything wrong with it is reported.
+    fn remains<T: DeserializeOwned + JsonSchema>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        diags: &mut Diagnostics,
+    ) -> Option<T> {
+        let mut found = Diagnostics::new();
+        let remains = read_remains(node, None, what, &mut found);
+        self.is_mangled |= found.has_errors();
+        diags.append(found);
+        remains
     }
 
     fn unknown_kind<'k>(

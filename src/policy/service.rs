@@ -118,6 +118,27 @@ pub fn build_unmatched(
     (service, cx.included)
 }
 
+/// Compiles by themselves the defaults of which nobody can tell which services they are for. Gives the names of the
+/// fragments that they include.
+pub fn check_defaults(documents: &Documents, around: Surroundings<'_>, diags: &mut Diagnostics) -> Vec<Text> {
+    let mut included = Vec::new();
+    for defaults in documents.defaults.values().filter(|defaults| defaults.lacks_services) {
+        let mut cx = Compile::new(around, diags, "".into(), Vec::new());
+        cx.knows_little = true;
+        let name = Some(defaults.defaults.name.as_str());
+        let lists = [
+            (Part::Main, "before", &defaults.before),
+            (Part::OnFault, "on_fault", &defaults.on_fault),
+            (Part::Finally, "finally", &defaults.finally),
+        ];
+        for (part, word, list) in lists {
+            tail(&mut cx, part, word, std::iter::once((name, list.as_ref())));
+        }
+        included.append(&mut cx.included);
+    }
+    included
+}
+
 fn tail<'d>(
     cx: &mut Compile<'_>,
     part: Part,
@@ -208,7 +229,7 @@ pub fn applied<'d>(doc: &ServiceDoc, documents: &'d Documents) -> impl Iterator<
 
 /// Whether defaults hold for a service; `None` asks whether they hold for all.
 fn applies(defaults: &DefaultsDoc, service: Option<&str>) -> bool {
-    let Some(patterns) = &defaults.services else { return true };
+    let Some(patterns) = &defaults.services else { return !defaults.lacks_services };
     patterns.iter().any(|pattern| match (service, pattern.split_once('*')) {
         (None, _) => pattern == "*",
         (Some(service), None) => pattern == service,

@@ -143,6 +143,7 @@ fn alternatives<'s>(root: &'s Value, part: &'s Value, depth: usize, found: &mut 
 }
 
 /// The ways to all members that the schema knows.
+/// Keys of the author's own choice are known from the document itself.
 fn members(root: &Value, part: &Value, base: Option<&Value>, way: &Way, depth: usize, found: &mut Vec<Way>) {
     let mut parts = Vec::new();
     alternatives(root, part, 6, &mut parts);
@@ -154,6 +155,19 @@ fn members(root: &Value, part: &Value, base: Option<&Value>, way: &Way, depth: u
             }
             if depth > 1 {
                 members(root, inner, base.and_then(|base| base.get(key)), &way, depth - 1, found);
+            }
+        }
+        let of_document = matches!(way.get(1).map(String::as_str), Some("inputs" | "outputs"));
+        let entries = base.and_then(Value::as_object).filter(|_| of_document);
+        if let (Some(entries), true) = (entries, part["additionalProperties"].is_object()) {
+            for (key, inner) in entries.iter().filter(|(key, _)| part["properties"][key].is_null()) {
+                let way: Way = way.iter().chain([key]).cloned().collect();
+                if !found.contains(&way) {
+                    found.push(way.clone());
+                }
+                if depth > 1 {
+                    members(root, &part["additionalProperties"], Some(inner), &way, depth - 1, found);
+                }
             }
         }
         let items = base.and_then(Value::as_array);
@@ -241,7 +255,7 @@ fn first_key(base: &Value) -> Option<&String> {
 }
 
 /// Members that decide what the others mean, or exclude them: nothing can be said of both.
-const APART: [(&str, &str); 16] = [
+const APART: [(&str, &str); 18] = [
     ("key document", "kind"),
     ("gateway.yaml", "scrub/"),
     ("scrub", "policy/2/scrub/rules/"),
@@ -258,6 +272,8 @@ const APART: [(&str, &str); 16] = [
     ("generate_security_hash", "policy/0/generate_security_hash/separator"), // goes with a list
     ("verify_security_hash", "policy/0/verify_security_hash/separator"),
     ("service document", "tests"),
+    ("assertion document", "inputs/word/default"), // has to be one of `one_of`
+    ("assertion document", "policy"),              // decides whether the outputs are right
 ];
 
 fn is_apart(title: &str, way: &Way) -> bool {
@@ -335,6 +351,13 @@ fn resources() -> Vec<Subject> {
 fn others() -> Vec<Subject> {
     let service = "service: one\nmatch: { path: \"/one/{id}\", methods: [GET], host: a.example }\nlisteners: [main]\n\
                    policy: [{ respond: { status: 204 } }]\nfinally: [{ log: done }]";
+    let assertion = "assertion: one\nsummary: says a word\ninputs: { word: { type: string, default: a, one_of: [a] } }\n\
+                     outputs: { said: string }\npolicy: [{ set: { said: \"${input.word}\" } }]";
+    let defaults = "defaults: one\nservices: [two]\nbefore: [{ set: { a: b } }]\non_fault: [{ log: no }]\n\
+                    finally: [{ log: \"${a ?? ''}\" }]\n---\n\
+                    service: two\nmatch: { path: /two }\npolicy: [{ respond: { text: \"${a}\" } }]";
+    let fragment = "fragment: one\npolicy: [{ set: { a: b } }]\n---\n\
+                    service: two\nmatch: { path: /two }\npolicy: [{ include: one }, { respond: { text: \"${a}\" } }]";
     let gateway =
         "version: 1\nlisteners: [{ name: main, address: \"127.0.0.1:1\" }]\nadmin: { address: \"127.0.0.1:2\" }";
     let schemas = document::schemas();
@@ -348,6 +371,9 @@ fn others() -> Vec<Subject> {
     };
     vec![
         subject("service document", service, of("service"), check_resources),
+        subject("assertion document", assertion, of("assertion"), check_resources),
+        subject("defaults document", defaults, of("defaults"), check_resources),
+        subject("fragment document", fragment, of("fragment"), check_resources),
         subject("gateway.yaml", gateway, config::schema().to_value(), check_gateway),
     ]
 }

@@ -36,5 +36,6 @@ impl Documents {
         self.resources.extend(resources.iter().cloned());
         self.broken_services.extend(other.broken_services.iter().cloned());
         self.broken_assertions.extend(other.broken_assertions.iter().cloned());
+        self.is_mangled |= other.is_mangled;
     }
 }
