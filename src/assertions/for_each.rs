@@ -92,11 +92,16 @@ impl Assertion for ForEach {
         filled(cx, body, "`do`")?;
         let limit = limit(&self.limit, cx);
         let list = list(&self.list.0, cx);
-        let name = match &self.item {
-            Some(name) => own_name(name, cx)?.to_owned(),
-            None => "item".to_owned(),
+        // With a wrong list or name the steps are judged all the same.
+        let own = match &self.item {
+            Some(name) => own_name(name, cx),
+            None => Some("item"),
         };
+        let name = own.unwrap_or("item").to_owned();
         let index_name = format!("{name}_index");
+        if let (Some(meant), None) = (&self.item, own) {
+            cx.may_be_set([meant.name.clone(), format!("{}_index", meant.name)]);
+        }
         for name in [&name, &index_name] {
             if cx.flow.roots.contains_key(name.as_str()) {
                 let span = self.item.as_ref().map_or(step.span, |name| name.span);
@@ -104,7 +109,7 @@ impl Assertion for ForEach {
                 return cx.refuse("policy.reserved_name", span, message, "choose another name: `item: line`");
             }
         }
-        let (list, facts) = list?;
+        let facts = list.as_ref().map_or(Facts::policy(Type::Any), |(_, facts)| *facts);
         if cx.looping >= NESTED_MAX {
             let message = format!("loops stand in loops at most {NESTED_MAX} deep");
             return cx.refuse("policy.bad_value", step.span, message, "flatten the data first");
@@ -134,6 +139,7 @@ impl Assertion for ForEach {
             };
             outs.push(cx.variable(&name.name, Facts { ty: Type::List(element), absent: false, ..of.mixed(facts) }));
         }
+        let ((list, _), _) = (list?, own?);
         let gathers: Vec<expr::Compiled> = gathers.into_iter().flatten().collect();
         let ([item, index], true) = (<[_; 2]>::try_from(slots).ok()?, whole) else { return None };
         let each: Arc<dyn Each> = Arc::new(Elements { list, limit: limit?, gathers });

@@ -88,6 +88,10 @@ impl Compile<'_> {
     /// Alternatives: each child in a frame of its own, the first that passes wins. A child whose `when` does not
     /// hold takes no part: it neither wins nor fails.
     pub fn alternatives(&mut self, step: &Step<'_>, items: &[Node], exhausts: Box<dyn Exhausts>) -> Vec<Op> {
+        self.once(&step.path_of(""), |cx| cx.all_alternatives(step, items, exhausts))
+    }
+
+    fn all_alternatives(&mut self, step: &Step<'_>, items: &[Node], exhausts: Box<dyn Exhausts>) -> Vec<Op> {
         let id = self.current();
         let before = self.flow.clone();
         let mut undone = before.undone.clone();
@@ -205,6 +209,8 @@ impl Compile<'_> {
         let mut top = Flow { proven: Vec::new(), ..before.clone() };
         let mut steady = false;
         let mut first_round = None;
+        // What the first rounds find is provisional: it is kept only of steps that are known already.
+        let provisional = self.inner.take_if(|inner| !inner.is_known());
         for _ in 0..PASSES_MAX {
             self.flow = top.clone();
             let said = std::mem::take(self.diags);
@@ -225,6 +231,7 @@ impl Compile<'_> {
             }
             top = next;
         }
+        self.inner = self.inner.take().or(provisional);
         if !steady {
             let message = "the variables of this loop do not keep one type from round to round";
             let help = "give what each round changes its type: `total: { value: ..., type: int }`";

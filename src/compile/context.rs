@@ -15,6 +15,7 @@ use crate::compile::named::Named;
 use crate::compile::operator::{Frame, Operator};
 use crate::compile::parallel::Written;
 use crate::compile::resources::Resources;
+use crate::compile::steps::Inner;
 use crate::compile::text::Poured;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, StepId, StepMeta};
@@ -111,6 +112,8 @@ pub struct Compile<'a> {
     pub knows_little: bool,
     /// What is wrong with parameters of the step at hand, which were left out.
     pub(super) mangled: Option<Diagnostics>,
+    /// The steps inside of the step at hand, while that is judged.
+    pub(super) inner: Option<Inner>,
     /// What the response is made of, as far as a step has made it.
     pub poured: Option<Poured>,
     /// Every root that any step has set, for `on_fault` and `finally`.
@@ -162,6 +165,7 @@ impl<'a> Compile<'a> {
             unsettled: BTreeSet::new(),
             knows_little: false,
             mangled: None,
+            inner: None,
             poured: None,
             ever: Flow::default(),
             slots: HashMap::new(),
@@ -234,6 +238,11 @@ impl<'a> Compile<'a> {
     /// The state that `on_fault` and `finally` begin with: everything may be set, nothing must be.
     pub fn everything_set(&self) -> Flow {
         self.ever.clone().maybe_all()
+    }
+
+    /// Notes variables that a step which is wrong might have set.
+    pub fn may_be_set(&mut self, names: impl IntoIterator<Item = String>) {
+        self.unsettled.extend(names.into_iter().map(Text::from));
     }
 
     /// Whether a variable may be there although no step is known to set it.

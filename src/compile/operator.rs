@@ -16,7 +16,7 @@ use crate::compile::flow::{Flow, Happened};
 use crate::compile::kind::{Category, Compiled, Kind};
 use crate::compile::operator::inputs::{Bound, Input};
 use crate::compile::scope::RESERVED;
-use crate::compile::steps::Step;
+use crate::compile::steps::{Inner, Step};
 use crate::compile::writers::Writers;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Op, Plain, Verdict};
@@ -164,6 +164,12 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.check_nesting(operator, step.span)?;
     let id = cx.current();
     let arguments = inputs::arguments(operator, step, cx);
+    // Its steps are compiled once; what goes in is judged again without what is wrong with it.
+    let mut known = cx.inner.take();
+    if known.as_ref().is_some_and(Inner::is_known) {
+        cx.inner = known;
+        return None;
+    }
     let first = cx.room().0;
     let prefix = step.path_of(step.word);
     let (bind, bound) = match arguments {
@@ -190,6 +196,10 @@ fn compile_use(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
     cx.flow = Flow { roots, proven, writers, ..inside };
     let variables = first..cx.room().0; // those inside: a place of use has its own
     let give = outputs::give(given, step, cx);
+    if let Some(known) = &mut known {
+        known.remember(&prefix, cx.flow.clone());
+    }
+    cx.inner = known;
     ops.push(Op::Plain(id, give));
     ops.insert(0, Op::Enter(id, Box::new(bind.clearing(variables)), ops.len()));
     Some(Compiled::Ops(ops))

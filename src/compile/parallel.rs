@@ -49,6 +49,10 @@ impl Compile<'_> {
             let message = format!("`parallel` stands in `parallel` at most {NESTED_MAX} deep");
             return self.refuse("policy.bad_value", step.span, message, "put the inner children beside the outer ones");
         }
+        Some(self.once(&step.path_of(""), |cx| cx.all_children(step, items, time_limit)))
+    }
+
+    fn all_children(&mut self, step: &Step<'_>, items: &[Node], time_limit: Option<Duration>) -> Vec<Op> {
         let id = self.current();
         let before = self.flow.clone();
         let mut after = before.clone();
@@ -72,7 +76,7 @@ impl Compile<'_> {
         }
         let mut ops = children.buffers;
         ops.push(Op::Waits(id, Box::new(Parallel::new(children.programs, time_limit))));
-        Some(ops)
+        ops
     }
 
     fn child(&mut self, child: &Step<'_>, children: &mut Children, after: &mut Flow) {

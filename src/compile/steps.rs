@@ -2,6 +2,8 @@
 
 mod mistakes;
 
+pub(super) use self::mistakes::Inner;
+
 use std::sync::Arc;
 
 use crate::compile::context::{Compile, Part};
@@ -82,6 +84,10 @@ impl<'s> Step<'s> {
 impl Compile<'_> {
     /// Compiles a list of steps; `path` is the prefix of their index paths.
     pub fn steps(&mut self, list: &Node, path: &str) -> Vec<Op> {
+        self.once(path, |cx| cx.all_steps(list, path))
+    }
+
+    fn all_steps(&mut self, list: &Node, path: &str) -> Vec<Op> {
         let Some(items) = list.as_list() else {
             let message = format!("expected a list of steps, got {}", list.kind());
             let help = "write each step on a line of its own, beginning with `- `";

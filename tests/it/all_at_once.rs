@@ -255,7 +255,7 @@ fn first_key(base: &Value) -> Option<&String> {
 }
 
 /// Members that decide what the others mean, or exclude them: nothing can be said of both.
-const APART: [(&str, &str); 18] = [
+const APART: [(&str, &str); 19] = [
     ("key document", "kind"),
     ("gateway.yaml", "scrub/"),
     ("scrub", "policy/2/scrub/rules/"),
@@ -273,7 +273,8 @@ const APART: [(&str, &str); 18] = [
     ("verify_security_hash", "policy/0/verify_security_hash/separator"),
     ("service document", "tests"),
     ("assertion document", "inputs/word/default"), // has to be one of `one_of`
-    ("assertion document", "policy"),              // decides whether the outputs are right
+    ("assertion document", "tests"),
+    ("assertion document", "policy"), // decides whether the outputs are right
 ];
 
 fn is_apart(title: &str, way: &Way) -> bool {
@@ -389,6 +390,60 @@ fn demand(subjects: &[Subject], untried: &[&str]) {
 fn no_parameter_of_a_step_hides_another() {
     // The example of `compare` has a `condition`, which stands alone.
     demand(&steps(), &["compare: policy/0/compare/left", "compare: policy/0/compare/right"]);
+}
+
+fn codes(text: &str) -> Vec<String> {
+    errors(&check_resources(text).1).map(|(code, _)| code).collect()
+}
+
+#[test]
+fn a_step_tells_its_own_mistakes_beside_those_of_the_steps_in_it() {
+    let service = |steps: &str| format!("service: one\nmatch: {{ path: /one }}\npolicy:\n{steps}\n- respond: 204\n");
+    let in_it = "[{ set: { a: \"${nope}\" } }, { compare: { bogus: 1, left: a, right: b } }]";
+    let loops = format!("- for_each: {{ in: '[', item: No, limit: 0, collect: {{ b: ']' }} }}\n  do: {in_it}");
+    let expected = [
+        "expr.syntax",
+        "policy.bad_value",
+        "policy.bad_value",
+        "expr.syntax",
+        "expr.unknown_variable",
+        "policy.unknown_key",
+    ];
+    assert_eq!(codes(&service(&loops)), expected);
+    let at_once = format!("- parallel: {{ timeout: 0s, bogus: 1, steps: {in_it} }}");
+    let expected = ["policy.bad_value", "policy.unknown_key", "expr.unknown_variable", "policy.unknown_key"];
+    assert_eq!(codes(&service(&at_once)), expected);
+    let caught = format!("- try: {{ bogus: 1, catches: [Nope], steps: {in_it} }}\n  catch: {in_it}");
+    let expected = [
+        "policy.unknown_key",
+        "policy.bad_value",
+        "expr.unknown_variable",
+        "policy.unknown_key",
+        "expr.unknown_variable",
+        "policy.unknown_key",
+    ];
+    assert_eq!(codes(&service(&caught)), expected);
+}
+
+#[test]
+fn uses_of_an_assertion_tell_all_mistakes_of_what_goes_in() {
+    let text = "assertion: own\ninputs: { a: { type: map }, b: { type: int } }\npolicy: [{ log: x }]\n---\n\
+                service: one\nmatch: { path: /one }\n\
+                policy: [{ own: { a: { x: \"${nope}\", y: \"${nope}\" }, b: no, c: 1 } }, { respond: 204 }]";
+    let expected = ["expr.unknown_variable", "expr.unknown_variable", "policy.wrong_type", "policy.unknown_key"];
+    assert_eq!(codes(text), expected);
+}
+
+/// If those inside were judged twice for each level around them, this would not end.
+#[test]
+fn mistakes_on_many_levels_are_told_in_time() {
+    const LEVELS: usize = 24;
+    let within = |level| format!("{{ include: {{ fragment: f{level}, bogus: 1 }} }}");
+    let service = format!("service: one\nmatch: {{ path: /one }}\npolicy: [{}, {{ respond: 204 }}]", within(1));
+    let fragments = (1..LEVELS).map(|level| format!("\n---\nfragment: f{level}\npolicy: [{}]", within(level + 1)));
+    let last = format!("\n---\nfragment: f{LEVELS}\npolicy: [{{ log: x }}]");
+    let text = [service].into_iter().chain(fragments).chain([last]).collect::<String>();
+    assert_eq!(codes(&text), vec!["policy.unknown_key"; LEVELS]);
 }
 
 #[test]

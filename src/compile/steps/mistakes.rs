@@ -4,12 +4,43 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{Step, operator};
+use super::Step;
 use crate::compile::context::Compile;
-use crate::compile::flow::Happened;
+use crate::compile::flow::{Flow, Happened};
 use crate::compile::kind::Compiled;
+use crate::engine::program::Op;
 use crate::engine::value::Text;
 use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, past_mistakes, read_remains};
+
+/// The steps inside of the step at hand: they are compiled once, however often the step itself is judged, because
+/// otherwise those at the bottom would be judged twice for every level above them.
+#[derive(Default)]
+pub(in crate::compile) struct Inner {
+    lists: Vec<List>,
+    /// What was said of them.
+    said: Diagnostics,
+}
+
+/// Steps that were compiled.
+struct List {
+    /// The beginning of their index paths.
+    path: String,
+    after: Flow,
+    /// Not all of them have compiled.
+    incomplete: bool,
+}
+
+impl Inner {
+    /// Notes that steps were compiled, and what was said of them reported.
+    pub fn remember(&mut self, path: &str, after: Flow) {
+        self.lists.push(List { path: path.to_owned(), after, incomplete: false });
+    }
+
+    /// Whether steps have been compiled.
+    pub fn is_known(&self) -> bool {
+        !self.lists.is_empty()
+    }
+}
 
 impl<'s> Step<'s> {
     /// Its parameters; everything wrong with them is reported. With mistakes it is what remains without them, so
@@ -44,12 +75,6 @@ impl<'s> Step<'s> {
         names
     }
 
-    /// Whether other steps stand in it.
-    fn holds_steps(&self, params: &Node) -> bool {
-        let of_operator = self.kind.name == operator::KIND.name;
-        of_operator || !self.kind.blocks.is_empty() || self.kind.main == Some("steps") || params.get("steps").is_some()
-    }
-
     /// The same step with other parameters.
     fn with<'n>(&self, params: &'n Node) -> Step<'n>
     where
@@ -64,9 +89,8 @@ impl Compile<'_> {
     /// Lets the assertion compile itself, past its mistakes.
     pub(super) fn compile_kind(&mut self, step: &Step<'_>) -> Option<Compiled> {
         let said = std::mem::take(self.diags);
-        // Steps inside of others would be judged twice at every level that they stand in.
-        let again = step.params.filter(|params| !step.holds_steps(params));
-        let (compiled, found) = match again {
+        let outer = self.inner.replace(Inner::default());
+        let (compiled, mut found) = match step.params {
             None => self.attempt(step),
             Some(params) => {
                 let mut found = Diagnostics::new();
@@ -96,6 +120,11 @@ impl Compile<'_> {
             }
         };
         *self.diags = said;
+        let inner = std::mem::replace(&mut self.inner, outer).unwrap_or_default();
+        if found.has_errors() {
+            self.settle(&inner);
+        }
+        found.append(inner.said);
         if compiled.is_none() || found.has_errors() {
             self.incomplete = true;
             self.unsettled.extend(step.may_set());
@@ -106,6 +135,37 @@ impl Compile<'_> {
             self.flow.routed = Happened::Always;
         }
         compiled
+    }
+
+    /// Compiles steps inside of the step at hand, where they have not been; else the state is what they had left.
+    pub(in crate::compile) fn once(&mut self, path: &str, compile: impl FnOnce(&mut Self) -> Vec<Op>) -> Vec<Op> {
+        let Some(mut inner) = self.inner.take() else { return compile(self) };
+        let mut ops = Vec::new();
+        if let Some(known) = inner.lists.iter().find(|list| list.path == path) {
+            self.flow = known.after.clone();
+            self.incomplete |= known.incomplete;
+        } else {
+            let said = std::mem::take(self.diags);
+            let incomplete = std::mem::take(&mut self.incomplete);
+            ops = compile(self);
+            inner.said.append(std::mem::replace(self.diags, said));
+            let after = self.flow.clone();
+            inner.lists.push(List { path: path.to_owned(), after, incomplete: self.incomplete });
+            self.incomplete |= incomplete;
+        }
+        self.inner = Some(inner);
+        ops
+    }
+
+    /// A step that did not compile may lose what those inside of it have set: that it is missing is not reported.
+    fn settle(&mut self, inner: &Inner) {
+        for list in &inner.lists {
+            let lost = list.after.roots.keys().filter(|name| !self.flow.roots.contains_key(*name));
+            self.unsettled.extend(lost.cloned());
+            if self.flow.routed == Happened::Never {
+                self.flow.routed = list.after.routed;
+            }
+        }
     }
 
     /// Compiles the assertion once. What follows only from mistakes that are reported already is not.
