@@ -172,8 +172,8 @@ struct Route {
 
 impl Assertion for Route {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
-        let (allowed_hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx)?, private(&self.allow_private, cx)?);
-        let upgrades = Upgrades::compile(&self.upgrade, cx)?;
+        let (hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx), private(&self.allow_private, cx));
+        let upgrades = Upgrades::compile(&self.upgrade, cx);
         let params = TargetParams {
             of_request: true,
             to: self.to,
@@ -182,7 +182,9 @@ impl Assertion for Route {
             query: self.query,
             tls: self.tls,
         };
-        let way = params.compile(step, cx, allowed_hosts, addresses);
+        let way = params.compile(step, cx, hosts.clone().unwrap_or_default(), addresses.clone().flatten());
+        hosts?;
+        addresses?;
         let method = self.method.as_ref().map(|literal| cx.method_to_send(literal));
         let host = self.host.as_ref().map(|literal| host(literal, cx));
         let forward = forward(&self.forward_headers, cx);
@@ -223,7 +225,7 @@ impl Assertion for Route {
             timeouts,
             retry,
             success,
-            upgrades,
+            upgrades: upgrades?,
             rewrite_location: self.rewrite_location,
             slots,
         };

@@ -89,14 +89,19 @@ impl TargetParams {
         private: Option<Arc<[IpNet]>>,
     ) -> Option<Way> {
         let is_named = self.upstream.is_some() || self.to.as_ref().is_some_and(|to| !is_url(text_of(to)));
-        if let Some(tls) = self.tls.as_ref().filter(|_| is_named) {
-            let help = "write it into the `upstream` document";
-            return cx.refuse("policy.bad_tls", tls.span, "an upstream has its own `tls`", help);
-        }
-        let tls = match &self.tls {
-            Some(tls) => Some((tls.span, CallingDoc::calling(tls, cx)?)),
-            None => None,
+        // What is wrong here hides nothing of what stands beside it.
+        let calling = self.tls.as_ref().map(|tls| (tls.span, CallingDoc::calling(tls, cx)));
+        let is_right = match &calling {
+            None => true,
+            Some((_, None)) => false,
+            Some((span, Some(_))) if is_named => {
+                let help = "write it into the `upstream` document";
+                cx.refuse::<()>("policy.bad_tls", *span, "an upstream has its own `tls`", help);
+                false
+            }
+            Some((_, Some(_))) => true,
         };
+        let tls = calling.and_then(|(span, calling)| Some((span, calling?)));
         let of_request = self.of_request;
         let way = match (self.to, self.upstream) {
             (Some(to), None) if is_url(to.0.as_text().unwrap_or_default()) => {
@@ -122,7 +127,7 @@ impl TargetParams {
             }
         }?;
         way.check_seals(of_request, step, cx)?;
-        Some(way)
+        is_right.then_some(way)
     }
 }
 

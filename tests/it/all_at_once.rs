@@ -255,11 +255,10 @@ fn first_key(base: &Value) -> Option<&String> {
 }
 
 /// Members that decide what the others mean, or exclude them: nothing can be said of both.
-const APART: [(&str, &str); 19] = [
+const APART: [(&str, &str); 18] = [
     ("key document", "kind"),
     ("gateway.yaml", "scrub/"),
     ("scrub", "policy/2/scrub/rules/"),
-    ("route", "policy/0/route/tls"), // goes with `https://` targets and not with `upstream`
     ("call_http", "policy/0/call_http/upstream"), // or `to`; the next two go with it
     ("call_http", "policy/0/call_http/path"),
     ("call_http", "policy/0/call_http/query"),

@@ -283,7 +283,7 @@ fn a_match_rule_that_changes_runs_the_tests_of_all_services_again() {
     const WIDE: &str = "service: a\nmatch: { path: \"/{*rest}\" }\npolicy:\n  - respond: 204\n";
     const ONE: &str =
         "service: one\nmatch: { path: /one, host: a.example, methods: [GET, PUT] }\npolicy:\n  - respond: 204\n";
-    const NONE: &str = "";
+    const NONE: &str = "# nothing";
     // Each takes requests from `a`, or gives some back.
     let changes: [(&str, &str); 5] = [
         ("path: /one", "path: /two"),
