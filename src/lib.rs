@@ -24,6 +24,7 @@ pub mod jose;
 pub mod json;
 pub mod json_path;
 pub mod limits;
+pub mod own_file;
 pub mod pan;
 pub mod path;
 pub mod policy;

@@ -258,12 +258,7 @@ impl Worker {
         SpanId::of(scramble(!self.id_seed ^ count))
     }
 
-    /// Sends a call.
-    pub async fn send(&self, call: impl Into<Box<Call>>) -> Result<Answer, SendError> {
-        self.send_watched(call.into(), None).await
-    }
-
-    /// The same with somebody who hears of each attempt; those of a policy test are none.
+    /// Sends a call, with somebody who hears of each attempt; those of a policy test are none.
     pub async fn send_watched(&self, call: Box<Call>, watching: Option<&dyn Watching>) -> Result<Answer, SendError> {
         match &self.transport {
             Transport::Pool(pool) => pool.send_watched(call, watching).await,

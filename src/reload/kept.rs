@@ -9,18 +9,17 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::compile::outside::{Kept as KeptFiles, OutsideFile, normal};
 use crate::config::Config;
+use crate::own_file::{self, Refused};
 use crate::policy::files::{Files, Folder, PolicyFile};
 
 /// Name of the file below `state:`.
@@ -36,10 +35,6 @@ const DIGEST_BYTES: usize = 32;
 /// A set is not readable for others: it may hold hashes of passwords.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Bits that let the group or others write.
-const OTHERS_WRITE: u32 = 0o022;
-/// User id of the administrator.
-const ROOT: u32 = 0;
 
 /// A set that has served.
 pub struct Kept {
@@ -191,27 +186,12 @@ impl Shelf {
 /// Opens what nobody but us (or the administrator) can have written; `None` where nothing is there. What serves after
 /// a restart decides who gets through, so that a file which others could have put there is no set of ours.
 fn open_own(path: &Path) -> Result<Option<File>, String> {
-    // Not followed, and no pipe that would be waited for.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err("it is a symbolic link, and none is followed here".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    };
-    let facts = file.metadata().map_err(|error| error.to_string())?;
-    let us = rustix::process::geteuid().as_raw();
-    if !facts.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    if facts.uid() != us && facts.uid() != ROOT {
-        return Err(format!("it belongs to user {}, not to user {us} that this process runs as", facts.uid()));
-    }
-    if facts.mode() & OTHERS_WRITE != 0 {
-        let mode = facts.mode() & 0o7777;
-        return Err(format!("others may write it (mode {mode:04o}); it is written with mode {FILE_MODE:04o}"));
-    }
-    Ok(Some(file))
+    own_file::open(path, own_file::OTHERS_WRITE).map_err(|refused| match refused {
+        Refused::Open(mode) => {
+            format!("others may write it (mode {mode:04o}); it is written with mode {FILE_MODE:04o}")
+        }
+        Refused::Other(why) => why,
+    })
 }
 
 /// A file with its absolute path, and whether it is one of the policies.

@@ -36,7 +36,7 @@ const ROOMS: [&[&str]; 21] = [
     &["json_path"],
     &["tls"],
     &["jose"],
-    &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "pan", "path", "secret"],
+    &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "own_file", "pan", "path", "secret"],
 ];
 
 fn root() -> PathBuf {

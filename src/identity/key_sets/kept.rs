@@ -3,10 +3,10 @@
 //! One file per source below `state/keys`, written beside and renamed over. Public keys only, but whoever could change
 //! them could sign: folder and file are for the gateway's user alone.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use super::{RemoteKeys, STALE_S};
 use crate::jose::KeySet;
+use crate::own_file;
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -52,9 +53,12 @@ impl RemoteKeys {
     }
 }
 
-fn read(path: &PathBuf) -> io::Result<(KeySet, i64)> {
+fn read(path: &Path) -> io::Result<(KeySet, i64)> {
+    // Whoever could have put it there could sign.
+    let file =
+        own_file::open(path, own_file::OTHERS_WRITE).map_err(|refused| io::Error::other(format!("{refused:?}")))?;
     let mut text = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    file.ok_or(io::ErrorKind::NotFound)?.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
     let kept: Json = serde_json::from_slice(&text)?;
     let keys = kept.get("keys").map(Json::to_string).unwrap_or_default();
     let keys = KeySet::parse(keys.as_bytes(), false).map_err(io::Error::other)?;

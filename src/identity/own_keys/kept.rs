@@ -7,13 +7,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -22,13 +20,10 @@ use zeroize::Zeroizing;
 use super::OwnKey;
 use super::ring::{Former, Made, Ring};
 use crate::jose::{Algorithm, SigningKey, parse_jwk};
+use crate::own_file::{self, Refused};
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Bits that let the group or others do anything.
-const OTHERS: u32 = 0o077;
-/// User id of the administrator.
-const ROOT: u32 = 0;
 /// Largest file, in bytes: some RSA keys and their forerunners.
 const FILE_BYTES_MAX: usize = 64 * 1024;
 /// First line of the file. Another format begins with another line.
@@ -174,26 +169,10 @@ impl Place {
 
 /// Opens a file that nobody but us (or the administrator) can have read or written; `None` where nothing is there.
 fn open_own(path: &Path) -> Result<Option<File>, String> {
-    // Not followed, and no pipe that would be waited for.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err("it is a symbolic link, and none is followed here".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    };
-    let facts = file.metadata().map_err(|error| error.to_string())?;
-    let us = rustix::process::geteuid().as_raw();
-    if !facts.is_file() {
-        return Err("it is no regular file".to_owned());
-    }
-    if facts.uid() != us && facts.uid() != ROOT {
-        return Err(format!("it belongs to user {}, not to user {us} that this process runs as", facts.uid()));
-    }
-    if facts.mode() & OTHERS != 0 {
-        let mode = facts.mode() & 0o7777;
-        let cure = "`chmod 600` it where nobody can have copied the key";
-        return Err(format!("others may use it (mode {mode:04o}): {cure}"));
-    }
-    Ok(Some(file))
+    own_file::open(path, own_file::OTHERS).map_err(|refused| match refused {
+        Refused::Open(mode) => {
+            format!("others may use it (mode {mode:04o}): `chmod 600` it where nobody can have copied the key")
+        }
+        Refused::Other(why) => why,
+    })
 }

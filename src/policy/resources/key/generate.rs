@@ -75,7 +75,11 @@ fn algorithm(word: &Literal, build: &mut Build<'_>) -> Option<Algorithm> {
     if let Some(algorithm) = known().find(|algorithm| algorithm.word() == text) {
         return Some(algorithm);
     }
+    let is_shared = Algorithm::of(&text).is_some_and(|algorithm| algorithm.hmac_bytes().is_some());
     let help = match suggest(&text, known().map(Algorithm::word)) {
+        _ if is_shared => {
+            "a shared secret is kept in a `secret`: `kind: symmetric` and `from: { secret: NAME }`".to_owned()
+        }
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known are {}", known().collect::<Algorithms>()),
     };
