@@ -275,7 +275,11 @@ fn size<'x>(size: Option<u64>) -> Val<'x> {
 
 /// A field as text; bytes beyond ASCII are read as UTF-8 where they are, else replaced.
 fn field(value: &HeaderValue) -> Val<'_> {
-    Val::Text(String::from_utf8_lossy(value.as_bytes()))
+    // The lossy reader takes bytes one by one; almost every field needs no loss.
+    Val::Text(match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value.as_bytes()),
+    })
 }
 
 fn all_fields<'x>(fields: &'x HeaderMap, name: &HeaderName) -> Val<'x> {
