@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
 use crate::compile::counted::Owner;
 use crate::compile::text::TextParam;
@@ -347,7 +348,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const OURS: [HeaderName; 5] = [LIMIT, REMAINING, RESET, POLICY, RATELIMIT];
 
 fn put(x: &mut Exchange, name: HeaderName, value: HeaderValue) {
-    x.edit_answer(AnswerEdit::Set(name, vec![value]));
+    x.edit_answer(AnswerEdit::Set(name, smallvec![value]));
 }
 
 /// What an earlier step told: a plain number, or the `r` of the structured form.

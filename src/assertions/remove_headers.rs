@@ -169,7 +169,7 @@ impl Plain for RemoveHeadersStep {
 impl RemoveHeadersStep {
     fn apply(&self, headers: &mut HeaderMap) {
         for edit in &self.edits {
-            apply(edit, headers);
+            apply(edit.clone(), headers);
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use smallvec::{SmallVec, smallvec};
 
 use crate::compile::header::SetHeader;
 use crate::compile::message::Message;
@@ -233,7 +234,7 @@ impl SetHeadersStep {
                     let own =
                         side == Side::Request && (edit.how == How::Set || !x.request.headers.contains_key(&edit.name));
                     if let Some(headers) = x.headers_mut(side) {
-                        apply_all(&made, headers);
+                        made.into_iter().for_each(|edit| apply(edit, headers));
                     }
                     if own {
                         x.own_header(&edit.name);
@@ -245,19 +246,13 @@ impl SetHeadersStep {
     }
 }
 
-fn apply_all(edits: &[AnswerEdit], headers: &mut HeaderMap) {
-    for edit in edits {
-        apply(edit, headers);
-    }
-}
-
 impl Edit {
-    fn render(&self, x: &Exchange) -> Result<Vec<AnswerEdit>, Box<Fault>> {
-        let values: Vec<HeaderValue> =
+    fn render(&self, x: &Exchange) -> Result<SmallVec<[AnswerEdit; 1]>, Box<Fault>> {
+        let values: SmallVec<[HeaderValue; 1]> =
             self.values.iter().map(|value| value.render(x, INVALID_VALUE)).collect::<Result<_, _>>()?;
         let name = || self.name.clone();
         Ok(match self.how {
-            How::Set => vec![AnswerEdit::Set(name(), values)],
+            How::Set => smallvec![AnswerEdit::Set(name(), values)],
             How::Append => values.into_iter().map(|value| AnswerEdit::Append(name(), value)).collect(),
             How::Default => values.into_iter().map(|value| AnswerEdit::Default(name(), value)).collect(),
         })

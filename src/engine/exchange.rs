@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::audit::metrics::Outcome;
 use crate::audit::record::Record;
@@ -67,7 +68,8 @@ pub enum Withheld {
 /// A change of whatever answer leaves (`message: answer`).
 #[derive(Clone, Debug)]
 pub enum AnswerEdit {
-    Set(HeaderName, Vec<HeaderValue>),
+    /// Most fields have one line.
+    Set(HeaderName, SmallVec<[HeaderValue; 1]>),
     Append(HeaderName, HeaderValue),
     Default(HeaderName, HeaderValue),
     Remove(HeaderName),

@@ -207,8 +207,10 @@ pub fn leave(mut x: Box<Exchange>) -> http::Response<Outgoing> {
     if let Some(required) = required {
         headers.insert(header::UPGRADE, required);
     }
-    for edit in std::mem::take(&mut x.state.answer_edits) {
-        apply(&edit, &mut headers);
+    let edits = std::mem::take(&mut x.state.answer_edits);
+    headers.reserve(edits.len());
+    for edit in edits {
+        apply(edit, &mut headers);
     }
     if x.close_after || x.fault.as_ref().is_some_and(|fault| fault.close) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -256,25 +258,29 @@ fn leave_out_body(asked: &Method, status: StatusCode, headers: &mut http::Header
 }
 
 /// Applies a change of header fields.
-pub fn apply(edit: &AnswerEdit, headers: &mut http::HeaderMap) {
+pub fn apply(edit: AnswerEdit, headers: &mut http::HeaderMap) {
     match edit {
         AnswerEdit::Set(name, values) => {
-            headers.remove(name);
+            let mut values = values.into_iter();
+            match values.next() {
+                Some(first) => headers.insert(&name, first),
+                None => headers.remove(&name),
+            };
             for value in values {
-                headers.append(name, value.clone());
+                headers.append(&name, value);
             }
         }
         AnswerEdit::Append(name, value) => {
-            headers.append(name, value.clone());
+            headers.append(name, value);
         }
         AnswerEdit::Default(name, value) => {
-            headers.entry(name).or_insert_with(|| value.clone());
+            headers.entry(name).or_insert(value);
         }
         AnswerEdit::Remove(name) => {
             headers.remove(name);
         }
         AnswerEdit::RemovePrefix(prefix) => {
-            remove_where(headers, |name| name.as_str().starts_with(&**prefix) && !is_framing(name));
+            remove_where(headers, |name| name.as_str().starts_with(&*prefix) && !is_framing(name));
         }
         AnswerEdit::Keep(names) => remove_where(headers, |name| !names.contains(name) && !is_framing(name)),
     }
