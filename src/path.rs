@@ -263,8 +263,11 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// What may stand unescaped in a path: `pchar` without `%`, and `/` (RFC 3986 §3.3).
 fn is_path_byte(byte: u8) -> bool {
-    let delimiter = b"!$&'()*+,;=:@/".contains(&byte);
-    is_unreserved(byte) || delimiter
+    let is_delimiter = matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/'
+    );
+    is_unreserved(byte) || is_delimiter
 }
 
 #[cfg(test)]
