@@ -410,7 +410,7 @@ impl CallStep {
             true => seal::traced(x, Box::new(call)).await,
             false => seal::send(x, Box::new(call), seals).await?,
         };
-        let mut answer = sent.map_err(|error| fault_of("call_http", &error))?;
+        let mut answer = sent.map_err(|error| fault_of("call_http", &error, self.way.chosen_by()))?;
         answer.body.buffer(self.answer_bytes).await.map_err(|fault| unread(&fault))?;
         let body = answer.body.held().cloned().unwrap_or_default();
         let kept = Kept { status: answer.status, headers: answer.headers, body };

@@ -372,7 +372,7 @@ impl Routes for RouteStep {
         let latency_ms = x.since_ns(x.sending_since_ns) / NS_PER_MS;
         let answer = match result {
             Ok(answer) => answer,
-            Err(error) => return Verdict::Fault(fault_of("route", &error)),
+            Err(error) => return Verdict::Fault(fault_of("route", &error, self.way.chosen_by())),
         };
         x.record.upstream = Some(SentTo {
             target: answer.target.clone(),

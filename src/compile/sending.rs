@@ -14,6 +14,8 @@ use crate::encoding::write_ip;
 use crate::engine::exchange::Exchange;
 use crate::engine::read::Side;
 use crate::engine::run::body_fault;
+use crate::engine::value::Origin;
+use crate::expr::fault_by;
 use crate::fault::Fault;
 use crate::source::{DurationValue, Literal, OneOrMany, Span};
 use crate::upstream::{Retry, RetryOn, SendError, Timeouts, remove_where};
@@ -125,11 +127,14 @@ impl RetryDoc {
     }
 }
 
-/// A call that was not answered, as the fault of an assertion.
-pub fn fault_of(family: &str, error: &SendError) -> Box<Fault> {
+/// A call that was not answered, as the fault of an assertion; `host` is whose value has chosen where it goes.
+pub fn fault_of(family: &str, error: &SendError, host: Origin) -> Box<Fault> {
     let (status, reason) = match error {
         SendError::RequestBody(fault) => return body_fault(Side::Request, fault.clone()),
-        SendError::AddressRefused(_) => (StatusCode::BAD_REQUEST, "bad_host"),
+        SendError::AddressRefused(_) => {
+            let fault = fault_by(host, "expression.absent", error.to_string());
+            return fault.with_code(format!("{family}.bad_host"));
+        }
         SendError::Connect(_) => (StatusCode::BAD_GATEWAY, "connect"),
         SendError::Dns(_) => (StatusCode::BAD_GATEWAY, "dns"),
         SendError::Tls(_) => (StatusCode::BAD_GATEWAY, "tls"),
@@ -140,11 +145,7 @@ pub fn fault_of(family: &str, error: &SendError) -> Box<Fault> {
         SendError::NoTarget => (StatusCode::SERVICE_UNAVAILABLE, "no_target"),
         SendError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
     };
-    let (code, detail) = (format!("{family}.{reason}"), error.to_string());
-    match status.is_client_error() {
-        true => Fault::denied(status, code, detail),
-        false => Fault::broken(status, code, detail),
-    }
+    Fault::broken(status, format!("{family}.{reason}"), error.to_string())
 }
 
 /// How the upstream learns who asked.

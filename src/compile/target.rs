@@ -286,6 +286,14 @@ fn allows(allowed: &str, origin: &Origin) -> bool {
 }
 
 impl Way {
+    /// Whose value says where it goes.
+    pub fn chosen_by(&self) -> ValueOrigin {
+        match &self.origin {
+            Some(WhereTo::Chosen { text, .. }) => text.facts().origin,
+            Some(WhereTo::Fixed(_)) | None => ValueOrigin::Policy,
+        }
+    }
+
     /// The origin by its name, where the targets are addresses of one.
     pub fn name(&self) -> Option<&str> {
         let dns = self.upstream.as_ref()?.dns.as_ref()?;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::harness::Gateway;
+use crate::harness::{ANY_PORT, Gateway};
 use crate::misbehaving::{Then, good, serve};
 
 fn unavailable() -> (Vec<u8>, Then) {
@@ -110,5 +110,53 @@ fn each_phase_has_a_time_limit_and_a_code_of_its_own() {
         assert_eq!(record["fault"], code);
         let took = record["duration_us"].as_u64().unwrap();
         assert!((200_000..3_000_000).contains(&took), "{phase} took {took} microseconds");
+    }
+}
+
+#[test]
+fn a_private_address_is_the_fault_of_whoever_has_chosen_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let private = listener.local_addr().unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\nx-host: {private}\r\ncontent-length: 0\r\n\r\n");
+    let first = serve(Arc::new(move |_, _| (answer.clone().into_bytes(), Then::Serve)));
+    let service = |name: &str, steps: String| {
+        format!("service: {name}\nmatch: {{ path: /{name} }}\npolicy:\n{steps}  - respond: 204\n")
+    };
+    let call = |step: &str, host: &str| {
+        format!("  - {step}: {{ to: \"http://${{{host} ?? 'none'}}/\", allowed_hosts: \"{private}\" }}\n")
+    };
+    let route = format!("  - route: http://{first}\n");
+    let set = [
+        service("asked", call("call_http", "request.query.h")),
+        service("answered", format!("{route}{}", call("call_http", "response.headers.x_host"))),
+        service("routed", format!("{route}{}", call("route", "response.headers.x_host").replace("}/\"", "}/x\""))),
+    ];
+    let gateway = Gateway::start(&[("policies/all.yaml", &set.join("---\n"))]);
+    for (path, status, code) in [
+        (format!("/asked?h={private}"), 400, "call_http.bad_host"),
+        ("/answered".into(), 502, "call_http.bad_host"),
+        ("/routed".into(), 502, "route.bad_host"),
+    ] {
+        let answer = gateway.get(&path);
+        assert!(answer.status == status && answer.body.contains(code), "{path}: {answer:?}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody was connected to");
+}
+
+#[test]
+fn a_step_knows_whether_its_connection_had_served_before() {
+    let upstream = serve(Arc::new(|_, connection| (good(connection), Then::Serve)));
+    let service = format!(
+        "service: one\nmatch: {{ path: /one }}\npolicy:\n  - route: http://{upstream}\n  \
+         - set_headers: {{ x-of: \"${{route.reused}} ${{route.attempts}} ${{route.target}}\" }}\n"
+    );
+    let gateway = Gateway::start(&[
+        ("gateway.yaml", &ANY_PORT.replace("workers: 2", "workers: 1")),
+        ("policies/one.yaml", &service),
+    ]);
+    for reused in [false, true] {
+        let answer = gateway.get("/one");
+        assert_eq!(answer.header("x-of"), Some(format!("{reused} 1 http://{upstream}").as_str()));
     }
 }
