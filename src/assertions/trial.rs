@@ -8,6 +8,7 @@ mod fault_detail;
 mod forwarding;
 mod given_up;
 mod operators;
+mod rules;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -61,7 +62,7 @@ pub struct Trial {
 struct Upstream {
     calls: RefCell<Vec<Sent>>,
     headers: RefCell<HeaderMap>,
-    body: Cell<&'static str>,
+    body: Cell<&'static [u8]>,
 }
 
 /// What went upstream.
@@ -218,6 +219,11 @@ impl Trial {
 
     /// What every call upstream is answered.
     pub fn answering(self, headers: &[(&str, &str)], body: &'static str) -> Trial {
+        self.answering_bytes(headers, body.as_bytes())
+    }
+
+    /// The same with a body that need not be text.
+    pub fn answering_bytes(self, headers: &[(&str, &str)], body: &'static [u8]) -> Trial {
         *self.upstream.headers.borrow_mut() = fields(headers);
         self.upstream.body.set(body);
         self

@@ -1,11 +1,14 @@
 //! Giving the body of a message another form, and forgetting what described the old one.
+//!
+//! RFC 9110 §8.4. A step that reads the body of an answer sees it decoded; that of a request is decoded by a
+//! `decompress` step only, which says how large it may become.
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 use crate::body::{Body, BodyFault};
-use crate::coding::Coder;
+use crate::coding::{Coder, Format, InflateBounds, Inflater, code};
 use crate::engine::exchange::Exchange;
 use crate::engine::read::Side;
 
@@ -18,7 +21,23 @@ const OF_ITS_BYTES: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
+/// What an answer that a step reads may become for each of its bytes.
+const READ_RATIO: u64 = 100;
+
 impl Exchange {
+    /// Undoes the coding of an answer that is held, where it is a known one and at most `max` bytes come out. Any
+    /// other stays as it is, and whoever reads it is told.
+    pub fn decode_held_answer(&mut self, max: u64) {
+        let Some(format) = self.headers(Side::Response).and_then(known_coding) else { return };
+        let Some(packed) = self.body(Side::Response).held().filter(|held| !held.is_empty()).cloned() else { return };
+        let bounds = InflateBounds { output: max, ratio: READ_RATIO };
+        let Ok(plain) = code(&mut Inflater::new(format, bounds), packed) else { return };
+        self.replace_body(Side::Response, plain.into());
+        if let Some(headers) = self.headers_mut(Side::Response) {
+            headers.remove(header::CONTENT_ENCODING);
+        }
+    }
+
     /// Turns the body of a message into another coding, at once or while it streams. `coding` is what it says
     /// afterwards.
     pub fn recode(&mut self, side: Side, coder: Box<dyn Coder>, coding: Option<&'static str>) -> Result<(), BodyFault> {
@@ -68,6 +87,15 @@ pub fn content_codings(headers: &HeaderMap) -> Vec<String> {
     let fields = headers.get_all(header::CONTENT_ENCODING).iter();
     let words = fields.flat_map(|field| field.to_str().unwrap_or("?").split(',').map(str::trim));
     words.map(str::to_ascii_lowercase).filter(|word| !word.is_empty() && word != "identity").collect()
+}
+
+/// The coding of a body that has exactly one, which the gateway knows.
+fn known_coding(headers: &HeaderMap) -> Option<Format> {
+    match content_codings(headers).as_slice() {
+        [coding] if coding == "gzip" || coding == "x-gzip" => Some(Format::Gzip),
+        [coding] if coding == "deflate" => Some(Format::Zlib),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

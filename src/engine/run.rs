@@ -243,7 +243,11 @@ async fn buffer(x: &mut Exchange, side: Side) -> Result<(), Box<Fault>> {
     let limit = x.worker.shared.limits.body_buffered;
     let Some(body) = x.state.body_mut(side) else { return Ok(()) };
     let read = body.buffer(limit).await;
-    read.map_err(|fault| x.body_fault(side, fault))
+    read.map_err(|fault| x.body_fault(side, fault))?;
+    if side == Side::Response {
+        x.decode_held_answer(limit);
+    }
+    Ok(())
 }
 
 /// Reads the request's body whole, unless it has more bytes than the limit: then it streams on.

@@ -80,8 +80,8 @@ pub(super) const PAGES: &[Page] = &[
     fault(
         415,
         "body.encoded",
-        "A step reads a body that has a content coding such as gzip.",
-        "Let the client send it plain.",
+        "A step reads the body of a request that has a content coding such as gzip, or of an answer whose coding cannot be undone: another one than gzip and deflate, broken, or larger than `limits: body_buffered`.",
+        "Put a `decompress` step before it, or let the sender send it plain. For a response the status is 502.",
     ),
     fault(
         400,
