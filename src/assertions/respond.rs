@@ -208,3 +208,64 @@ impl RespondStep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::assertions::trial::{Outcome, Trial, refusals};
+
+    fn responding(params: &str) -> Outcome {
+        Trial::of(&format!("  - respond: {params}")).send("POST", "/?s=418&a=x%0A&b=%3Cb%3E", &[], "old")
+    }
+
+    #[test]
+    fn a_status_is_written_or_made_and_has_its_range() {
+        assert_eq!(responding("{ text: a }").status, 200);
+        assert_eq!(responding("\"${request.query.s ?? '200'}\"").status, 418);
+        let outcome = responding("\"${request.query.a ?? '200'}\"");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.bad_status")));
+        let outcome = responding("\"${len(request.path)}\"");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.bad_status")));
+        for status in ["199", "600", "many"] {
+            assert_eq!(refusals(&format!("  - respond: {status}")), ["policy.bad_value"], "{status}");
+        }
+        for status in ["204", "304"] {
+            assert_eq!(refusals(&format!("  - respond: {{ status: {status}, text: a }}")), ["policy.bad_value"]);
+        }
+    }
+
+    #[test]
+    fn a_body_has_its_media_type_and_fields_may_be_several() {
+        let shown = |params: &str| {
+            let outcome = responding(params);
+            (outcome.body.clone(), outcome.header("content-type").unwrap_or_default().to_owned())
+        };
+        let of = |body: &str, media: &str| (body.to_owned(), media.to_owned());
+        assert_eq!(shown("{ xml: \"<a>${request.query.b ?? ''}</a>\" }"), of("<a>&lt;b&gt;</a>", "application/xml"));
+        assert_eq!(
+            shown("{ form: { a: \"b&c ${request.query.b ?? ''}\" } }"),
+            of("a=b%26c+%3Cb%3E", "application/x-www-form-urlencoded")
+        );
+        assert_eq!(shown("{ value: \"${request.body}\" }"), of("old", "application/octet-stream"));
+        assert_eq!(shown("{ text: a, content_type: text/csv }"), of("a", "text/csv"));
+        let outcome = responding("{ headers: { x-a: [one, two] } }");
+        assert_eq!(outcome.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["one", "two"]);
+        let outcome = responding("{ headers: { x-a: \"${request.query.a ?? ''}\" } }");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.invalid_value")));
+    }
+
+    #[test]
+    fn what_is_kept_is_the_present_response() {
+        let kept = |respond: &str| {
+            let steps = format!("  - route: http://127.0.0.1:9000\n  - respond: {respond}");
+            Trial::of(&steps).answering(&[("x-up", "1"), ("content-encoding", "br")], "up").get("/")
+        };
+        let outcome = kept("{ keep: true, status: 202, headers: { x-a: b } }");
+        assert_eq!((outcome.status, outcome.body.as_str()), (202, "up"));
+        assert_eq!((outcome.header("x-up"), outcome.header("x-a")), (Some("1"), Some("b")));
+        let outcome = kept("{ keep: true, text: ours }");
+        assert_eq!((outcome.body.as_str(), outcome.header("content-encoding")), ("ours", None));
+        let outcome = kept("{ text: ours }");
+        assert_eq!((outcome.body.as_str(), outcome.header("x-up")), ("ours", None));
+        assert_eq!(kept("{ keep: true, status: \"${string(204)}\" }").body, "");
+    }
+}

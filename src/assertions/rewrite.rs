@@ -202,7 +202,7 @@ fn query(doc: QueryDoc, cx: &mut Compile<'_>) -> Option<Query> {
         list.iter().map(|name| cx.literal(name)).collect()
     };
     let mut pairs = |texts: Vec<(&str, &Text)>| -> Option<Vec<(String, TextParam)>> {
-        let compiled = texts.into_iter().map(|(name, text)| Some((name.to_owned(), cx.text(text, Place::QueryValue)?)));
+        let compiled = texts.into_iter().map(|(name, text)| Some((name.to_owned(), cx.text(text, Place::Plain)?)));
         compiled.collect()
     };
     let set = pairs(doc.set.iter().map(|(name, text)| (name.name.as_str(), text)).collect())?;
@@ -229,11 +229,10 @@ impl Query {
             separate(&mut out);
             escape(Place::QueryValue, name, &mut out);
             out.push('=');
-            // A literal is escaped here: it stands for its value, not for a piece of a query.
-            match value.literal() {
-                Some(literal) => escape(Place::QueryValue, literal, &mut out),
-                None => value.render(x, &mut out)?,
-            }
+            // What is written out is a value too, and no piece of a query.
+            let mut plain = String::new();
+            value.render(x, &mut plain)?;
+            escape(Place::QueryValue, &plain, &mut out);
         }
         Ok(out)
     }
@@ -331,6 +330,10 @@ mod tests {
         assert_eq!(sent(path, "/?a=b%00"), INVALID_PATH);
         let query = "{ query: { set: { a: \"${request.query.a ?? ''}\", c: x y }, add: { a: [\"1\", \"2\"] } } }";
         assert_eq!(sent(query, "/?z=%41&a=1%26b=2"), "GET /?z=%41&a=1%26b%3D2&c=x%20y&a=1&a=2");
+        assert_eq!(
+            sent("{ query: { set: { a: \"x&y ${request.query.a ?? ''}\" } } }", "/?a=1%26b"),
+            "GET /?a=x%26y%201%26b"
+        );
         assert_eq!(sent("{ query: { keep: [] } }", "/p?a=1"), "GET /p");
         assert_eq!(sent("\"/all/${path.rest}\"", "/a/b/c"), "GET /all/a/b/c");
     }
@@ -346,5 +349,23 @@ mod tests {
         assert_eq!(rewrite("{ method: TRACE }"), ["policy.bad_method"]);
         assert_eq!(rewrite("{ path: /a, add_prefix: /b }"), ["policy.bad_value"]);
         assert_eq!(refusals(&format!("{ROUTE}\n  - rewrite: /a")), ["policy.too_late"]);
+    }
+
+    #[test]
+    fn the_new_values_are_read_and_the_first_ones_stay_in_original() {
+        let shown = "${request.method} ${request.path} ${request.query.a ?? 'none'} was ${request.original.method} \
+                     ${request.original.path} ${request.original.query ?? ''}";
+        let steps = format!(
+            "  - rewrite: {{ path: /first, method: PUT, query: {{ remove: a }} }}\n  - rewrite: /second\n  - respond: {{ text: \"{shown}\" }}"
+        );
+        assert_eq!(Trial::of(&steps).get("/x?a=1&b=2").body, "PUT /second none was GET /x a=1&b=2");
+    }
+
+    #[test]
+    fn the_service_that_was_selected_stays() {
+        let other = "service: other\nmatch: { path: /other }\npolicy:\n  - respond: { text: other }\n---\n";
+        let service =
+            crate::assertions::trial::service("  - rewrite: /other\n  - respond: { text: \"${service.name}\" }");
+        assert_eq!(Trial::of_set(&format!("{other}{service}")).get("/").body, "trial");
     }
 }

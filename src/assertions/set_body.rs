@@ -203,4 +203,51 @@ mod tests {
         assert_eq!(set("{ text: a, message: response }"), ["policy.no_response"]);
         assert_eq!(set("{ text: a, message: answer }"), ["policy.bad_value"]);
     }
+
+    #[test]
+    fn each_form_has_its_media_type() {
+        let sent = |set: &str| {
+            let trial = Trial::of(&format!("  - set_body: {set}\n{ROUTE}"));
+            let outcome = trial.send("POST", "/?a=%3Cb%3E%26%22", &[("x-b", "1")], "old");
+            (outcome.sent[0].body.clone(), outcome.sent_header("content-type").unwrap().to_owned())
+        };
+        let of = |body: &str, media: &str| (body.to_owned(), media.to_owned());
+        assert_eq!(
+            sent("{ json: { a: \"${request.query.a}\", n: 1, none: \"${request.query.none}\" } }"),
+            of("{\"a\":\"<b>&\\\"\",\"n\":1,\"none\":null}", "application/json")
+        );
+        assert_eq!(sent("{ text: \"<${request.query.a ?? ''}\" }"), of("<<b>&\"", "text/plain; charset=utf-8"));
+        assert_eq!(
+            sent("{ xml: \"<a>${request.query.a ?? ''}</a>\" }"),
+            of("<a>&lt;b&gt;&amp;&quot;</a>", "application/xml")
+        );
+        assert_eq!(
+            sent("{ form: { a b: \"${request.query.a}\" } }"),
+            of("a+b=%3Cb%3E%26%22", "application/x-www-form-urlencoded")
+        );
+        assert_eq!(sent("{ value: \"${request.body}\" }"), of("old", "application/octet-stream"));
+        assert_eq!(sent("{ text: a, content_type: text/csv }"), of("a", "text/csv"));
+    }
+
+    #[test]
+    fn a_body_has_the_bound_of_those_that_stream() {
+        let eleven = ["\"${response.text}\""; 11].join(", ");
+        let large: &'static str = "x".repeat(1024 * 1024).leak();
+        let set =
+            |body| Trial::of(&format!("{ROUTE}\n  - set_body: {{ json: [{eleven}] }}")).answering(&[], body).get("/");
+        assert!(set(&large[..large.len() / 2]).body.len() > 11 * large.len() / 2);
+        let outcome = set(large);
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("set_body.too_large")));
+    }
+
+    #[test]
+    fn digests_and_ranges_of_the_old_body_go_from_an_answer_too() {
+        let old = [("digest", "x"), ("repr-digest", "x"), ("content-range", "bytes 0-1/2"), ("content-encoding", "br")];
+        let steps = format!("{ROUTE}\n  - set_body: {{ text: new }}");
+        let trial = Trial::of(&steps).answering(&old, "old");
+        assert_eq!(trial.send("HEAD", "/", &[], "").header("content-length"), Some("3"));
+        let outcome = trial.get("/");
+        assert_eq!(outcome.body, "new");
+        assert!(old.iter().all(|(name, _)| outcome.header(name).is_none()), "{:?}", outcome.headers);
+    }
 }

@@ -131,7 +131,7 @@ impl Compile<'_> {
         if let Some(fields) = &forms.form {
             let compiled: Vec<Option<_>> = fields
                 .iter()
-                .map(|(name, value)| Some((name.name.clone(), self.text_into(value, Place::FormValue, sink)?)))
+                .map(|(name, value)| Some((name.name.clone(), self.text_into(value, Place::Plain, sink)?)))
                 .collect();
             let compiled = compiled.into_iter().collect::<Option<Vec<_>>>()?;
             return Some((Form::Fields(compiled), "application/x-www-form-urlencoded"));
@@ -280,7 +280,10 @@ impl Content {
                     }
                     crate::expr::escape(Place::FormValue, name, &mut out);
                     out.push('=');
-                    value.render(x, &mut out)?;
+                    // What is written out is a value too, and no piece of a form.
+                    let mut plain = String::new();
+                    value.render(x, &mut plain)?;
+                    crate::expr::escape(Place::FormValue, &plain, &mut out);
                 }
                 out.into()
             }
