@@ -1,5 +1,6 @@
 //! A body that a policy makes: the forms that `set_body` and `respond` share.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -147,9 +148,12 @@ impl Compile<'_> {
         let outside = &self.around.resources.outside;
         let base = outside.base();
         let path = base.join(&name);
-        let inside = match (path.canonicalize(), base.canonicalize()) {
-            (Ok(path), Ok(base)) => path.starts_with(base),
-            _ => true, // reading it says why
+        // A gateway.yaml without a folder before its name has an empty one, which is no path to the system.
+        let folder = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+        let inside = match (path.canonicalize(), folder.canonicalize()) {
+            (Ok(path), Ok(folder)) => path.starts_with(folder),
+            (Ok(_), Err(_)) => false,
+            (Err(_), _) => true, // reading it says why
         };
         if !inside {
             let message = format!("`{name}` leads out of the folder of gateway.yaml");

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, exchange, get, hello};
+use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, exchange, gatewright, get, hello};
 
 #[test]
 fn what_ships_serves_as_it_is() {
@@ -208,4 +208,21 @@ fn a_failing_test_keeps_the_old_set() {
     gateway.folder.write("policies/a.yaml", &tested("two"));
     gateway.logged("reloaded");
     assert_eq!(gateway.get("/a").body, "two");
+}
+
+#[test]
+fn a_body_may_be_a_file_below_the_folder_and_none_outside() {
+    let page = |file: &str| {
+        format!(
+            "service: page\nmatch: {{ path: /page }}\npolicy:\n  - respond: {{ file: {file}, content_type: text/html }}\n"
+        )
+    };
+    let gateway = Gateway::start(&[("pages/a.html", "<p>hello</p>"), ("policies/page.yaml", &page("pages/a.html"))]);
+    let answer = gateway.get("/page");
+    assert_eq!((answer.body.as_str(), answer.header("content-type")), ("<p>hello</p>", Some("text/html")));
+    for outside in ["../../etc/hostname", "/etc/hostname", "pages/none.html"] {
+        gateway.folder.write("policies/page.yaml", &page(outside));
+        let said = gatewright(&gateway.folder.path(""), &["check"]);
+        assert!(said.code == 3 && (said.out + &said.err).contains("policy.unreadable"), "{outside}");
+    }
 }
