@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use gatewright::coding::{Deflater, Format, code};
+
 use crate::harness::{Gateway, PATIENCE};
 use crate::misbehaving::{Then, good, serve};
 
@@ -35,6 +37,21 @@ struct Case {
     then: Then,
     shows: Shows,
 }
+
+impl Case {
+    /// Below a service whose one short time limit is what the case is about: on a busy machine no other is met.
+    fn path(&self) -> String {
+        let service = match (&self.shows, self.name) {
+            (Fault(504, _), _) => "late",
+            (_, "silent_body") => "silent",
+            _ => "prompt",
+        };
+        format!("/{service}/{}", self.name)
+    }
+}
+
+const SERVICES: [(&str, &str); 3] =
+    [("late", "{ first_byte: 300ms }"), ("silent", "{ idle: 300ms }"), ("prompt", "{}")];
 
 fn case(name: &'static str, bytes: impl Into<String>, then: Then, shows: Shows) -> Case {
     Case { name, bytes: bytes.into(), then, shows }
@@ -111,10 +128,10 @@ fn ask(gateway: &Gateway, path: &str) -> String {
 
 /// The connection that a good answer has come over.
 fn healthy(gateway: &Gateway) -> usize {
-    let answer = ask(gateway, "/good");
+    let answer = ask(gateway, "/prompt/good");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\ngood"), "{answer}");
     let number = answer.lines().find_map(|line| line.strip_prefix("x-connection: ")).unwrap();
-    gateway.record("/good");
+    gateway.record("/prompt/good");
     number.parse().unwrap()
 }
 
@@ -127,7 +144,7 @@ fn is_cut(answer: &str) -> bool {
 }
 
 fn check(gateway: &Gateway, case: &Case) {
-    let path = format!("/{}", case.name);
+    let path = case.path();
     let answer = ask(gateway, &path);
     let record = gateway.record(&path);
     let name = case.name;
@@ -154,15 +171,18 @@ fn check(gateway: &Gateway, case: &Case) {
 fn each_fault_has_its_answer_and_the_pool_is_healthy_after_it() {
     let all = cases();
     let script: Vec<(String, Vec<u8>, Then)> =
-        all.iter().map(|case| (format!("/{}", case.name), case.bytes.clone().into_bytes(), case.then)).collect();
+        all.iter().map(|case| (case.path(), case.bytes.clone().into_bytes(), case.then)).collect();
     let upstream = serve(Arc::new(move |path, connection| {
         let found = script.iter().find(|(name, ..)| name == path);
         found.map_or_else(|| (good(connection), Then::Serve), |(_, bytes, then)| (bytes.clone(), *then))
     }));
-    let route = format!(
-        "service: all\nmatch: {{ path: \"/{{*rest}}\" }}\npolicy:\n  - route: {{ to: \"http://{upstream}\", timeouts: {{ first_byte: 300ms, idle: 300ms }} }}\n"
-    );
-    let gateway = Gateway::start(&[("gateway.yaml", GATEWAY), ("policies/all.yaml", &route)]);
+    let service = |(name, timeouts): (&str, &str)| {
+        format!(
+            "service: {name}\nmatch: {{ path: \"/{name}/{{*rest}}\" }}\npolicy:\n  - route: {{ to: \"http://{upstream}\", timeouts: {timeouts} }}\n"
+        )
+    };
+    let set = SERVICES.map(service).join("---\n");
+    let gateway = Gateway::start(&[("gateway.yaml", GATEWAY), ("policies/all.yaml", &set)]);
     for case in &all {
         // Once on a connection that has served before, and once on a new one.
         let before = healthy(&gateway);
@@ -173,4 +193,32 @@ fn each_fault_has_its_answer_and_the_pool_is_healthy_after_it() {
         assert_eq!(healthy(&gateway), after, "{}: connections are no longer kept alive", case.name);
     }
     assert_eq!(gateway.ask_admin("GET", "/readyz").json()["workers"], 1);
+}
+
+#[test]
+fn a_body_that_inflates_past_its_bound_is_cut_where_it_has_begun() {
+    // Noise hardly shrinks, so that the ratio plays no part.
+    let mut state = 7_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b'a' + (state >> 28) as u8
+    });
+    let noise: Vec<u8> = noise.take(400_000).collect();
+    let packed = code(&mut Deflater::new(Format::Gzip, 6, false), noise.into()).unwrap();
+    let head = head(&format!("content-encoding: gzip\r\ncontent-length: {}", packed.len()));
+    let bytes = [head.as_bytes(), &packed].concat();
+    let upstream = serve(Arc::new(move |_, _| (bytes.clone(), Then::Serve)));
+    let service = |name: &str, most: u32| {
+        format!(
+            "service: {name}\nmatch: {{ path: /{name} }}\npolicy:\n  - route: http://{upstream}\n  - decompress: {{ max_output: {most}B }}\n"
+        )
+    };
+    let set = [service("wide", 400_000), service("narrow", 300_000)].join("---\n");
+    let gateway = Gateway::start(&[("gateway.yaml", GATEWAY), ("policies/all.yaml", &set)]);
+    let wide = ask(&gateway, "/wide");
+    assert!(!wide.contains("content-encoding") && wide.len() > 400_000 && !is_cut(&wide));
+    let narrow = ask(&gateway, "/narrow");
+    assert!(narrow.starts_with("HTTP/1.1 200 ") && narrow.len() < 310_000 && is_cut(&narrow), "{}", narrow.len());
+    let record = gateway.record("/narrow");
+    assert_eq!(record["outcome"], "broken", "{record}");
 }
