@@ -147,4 +147,15 @@ mod tests {
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("decode.invalid")));
         assert!(!format!("{:?}{}", outcome.record, outcome.body).contains("geheim"));
     }
+
+    #[test]
+    fn whose_value_it_is_decides_about_the_fault() {
+        let decode =
+            |value: &str| format!("  - decode: {{ value: \"${{{value}}}\", encoding: base32 }}\n  - respond: 204");
+        let routed = format!("  - route: http://127.0.0.1:9000\n{}", decode("response.text"));
+        let outcome = Trial::of(&routed).answering(&[], "!").get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("decode.invalid")));
+        let outcome = Trial::of(&decode("service.name")).get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (500, Some("decode.invalid")));
+    }
 }

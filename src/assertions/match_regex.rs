@@ -406,6 +406,9 @@ mod tests {
         assert_eq!(trial.send("POST", "/", &[], "aab").fault.as_deref(), Some("match_regex.no_match"));
         let outcome = trial.send_bytes("POST", "/", &[], b"\xff");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("match_regex.not_text")));
+        let steps = "  - route: http://127.0.0.1:9000\n  - match_regex: b";
+        let outcome = Trial::of(steps).answering_bytes(&[], b"\xff").get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("match_regex.not_text")));
         let steps = "  - route: http://127.0.0.1:9000\n  - match_regex: { pattern: b, status: 404 }";
         let outcome = Trial::of(steps).answering(&[], "aaa").get("/");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (404, Some("match_regex.no_match")));
@@ -425,7 +428,9 @@ mod tests {
         assert_eq!(status("pattern: ABC, ignore_case: true", "xabcx"), 204);
         assert_eq!(status("pattern: ABC", "xabcx"), 400);
         assert_eq!(status("pattern: ^b$, multi_line: true", "a\nb"), 204);
+        assert_eq!(status("pattern: ^b$", "a\nb"), 400);
         assert_eq!(status("pattern: a.b, dot_all: true", "a\nb"), 204);
+        assert_eq!(status("pattern: a.b", "a\nb"), 400);
         assert_eq!(status("pattern: a, anchor: full", "aa"), 400);
         assert_eq!(status("pattern: a, expect: no_match, status: 422", "aa"), 422);
         assert_eq!(status("pattern: b, expect: no_match", "aa"), 204);
@@ -460,6 +465,8 @@ mod tests {
         assert_eq!(codes(&full), ["policy.bad_value"]);
         let blank = format!("list: names\nentries: [\" \"]\n---\n{}", service(&matching("words: names")));
         assert_eq!(codes(&blank), ["policy.bad_value"]);
+        let unset = "  - match_regex: { pattern: a, expect: no_match }\n  - respond: { text: \"${match.text}\" }";
+        assert_eq!(refusals(unset), ["expr.unknown_variable"], "with `no_match` nothing is set");
     }
 
     #[test]

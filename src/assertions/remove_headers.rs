@@ -198,4 +198,13 @@ mod tests {
         assert_eq!(remove("{ keep: [\"a*\"] }"), ["policy.bad_header"]);
         assert_eq!(remove("{ names: [a], message: response }"), ["policy.no_response"]);
     }
+
+    #[test]
+    fn removing_what_is_not_there_is_a_pass() {
+        let steps = "  - remove_headers: [x-none, x-none-*]\n  - route: http://127.0.0.1:9000\n  - remove_headers: { keep: [] }";
+        let outcome = Trial::of(steps).answering(&[("x-a", "1")], "body").get("/");
+        assert_eq!((outcome.status, outcome.header("x-a"), outcome.body.as_str()), (200, None, "body"));
+        let lost = outcome.sent[0].headers.keys().any(|name| name.as_str().starts_with("x-none"));
+        assert!(!lost);
+    }
 }

@@ -355,6 +355,11 @@ mod tests {
         assert_eq!(text("inf", Target::Float), None);
         assert_eq!(text("1.5", Target::Float), Some(Value::Float(1.5)));
         assert_eq!(text("yes", Target::Bool), None);
+        assert_eq!(
+            [text("true", Target::Bool), text("false", Target::Bool)],
+            [true, false].map(|bool| Some(Value::Bool(bool)))
+        );
+        assert_eq!(text("ab", Target::Bytes), Some(Value::Bytes(Bytes::from_static(b"ab"))));
         assert_eq!(text("[1]", Target::Json).map(|json| json.view().type_word()), Some("list"));
         assert_eq!(text("{", Target::Json), None);
         assert_eq!(text("0", Target::Time), text("1970-01-01T00:00:00Z", Target::Time));
@@ -387,5 +392,26 @@ mod tests {
         let steps = "  - set: { a: [\"${secret('s')}\"] }\n  - respond: { json: \"${a}\" }";
         let yaml = format!("{set}{}", crate::assertions::trial::service(steps));
         assert!(crate::assertions::trial::refusals_of(&yaml).contains(&"policy.secret_leak"));
+    }
+
+    #[test]
+    fn whose_value_it_is_decides_about_the_fault() {
+        let fault = |steps: &str| {
+            let outcome = Trial::of(steps).answering(&[], "{\"a\":\"x\"}").get("/");
+            (outcome.status, outcome.fault.unwrap_or_default())
+        };
+        let of = |value: &str| format!("  - set: {{ n: {{ value: \"${{{value}}}\", type: int }} }}\n  - respond: 204");
+        let routed = format!("  - route: http://127.0.0.1:9000\n{}", of("response.json.a"));
+        assert_eq!(fault(&routed), (502, "set.type".into()));
+        assert_eq!(fault(&of("service.name")), (500, "set.type".into()));
+    }
+
+    #[test]
+    fn every_name_of_the_language_is_reserved_and_order_counts() {
+        for name in RESERVED {
+            assert_eq!(refusals(&format!("  - set: {{ {name}: a }}\n  - respond: 204")), ["policy.reserved_name"]);
+        }
+        let below = "  - set: { a: \"${b}\", b: x }\n  - respond: 204";
+        assert_eq!(refusals(below), ["expr.unknown_variable"]);
     }
 }

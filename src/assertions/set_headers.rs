@@ -318,4 +318,39 @@ mod tests {
         assert_eq!(refusals(&steps("{ message: answer }")), ["policy.missing_parameter"]);
         assert_eq!(refusals(&steps("{}")), ["policy.missing_parameter"]);
     }
+
+    #[test]
+    fn every_field_of_the_connection_and_every_control_character_is_refused() {
+        let of_connection = [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "host",
+            "content-length",
+        ];
+        for name in of_connection {
+            assert_eq!(refusals(&steps(&format!("{{ {name}: a }}"))), ["policy.bad_header"], "{name}");
+        }
+        let trial = Trial::of(&steps("{ x-a: \"a${request.query.a ?? ''}\" }"));
+        for control in ["%00", "%0D", "%0A", "%1F", "%7F"] {
+            let outcome = trial.get(&format!("/?a={control}b"));
+            let seen = (outcome.status, outcome.fault.as_deref(), outcome.sent.len());
+            assert_eq!(seen, (400, Some("set_headers.invalid_value"), 0), "{control}");
+        }
+        let of_answer = format!("{ROUTE}\n  - set_headers: {{ x-a: \"${{response.text}}\" }}");
+        let outcome = Trial::of(&of_answer).answering(&[], "a\nb").get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("set_headers.invalid_value")));
+    }
+
+    #[test]
+    fn what_is_appended_stands_beside_what_the_answer_had() {
+        let set = format!("{ROUTE}\n  - set_headers: {{ vary: {{ append: origin }}, x-a: {{ default: ours }} }}");
+        let outcome = Trial::of(&set).answering(&[("vary", "accept"), ("x-a", "theirs")], "").get("/");
+        assert_eq!(outcome.headers.get_all("vary").iter().collect::<Vec<_>>(), ["accept", "origin"]);
+        assert_eq!(outcome.header("x-a"), Some("theirs"));
+    }
 }

@@ -70,3 +70,36 @@ fn what_cannot_work_does_not_load() {
         assert_eq!(refusals(&steps), ["policy.bad_value"], "{params}");
     }
 }
+
+#[test]
+fn a_value_is_bytes_without_an_encoding_and_touches_no_message() {
+    let steps = "  - route: http://127.0.0.1:9000\n  - compress: { value: \"${response.text}\" }
+  - set_headers: { x-packed: \"${base64(compressed.value)}\" }";
+    let outcome = Trial::of(steps).answering(&[], LONG).send("GET", "/", &[("accept-encoding", "gzip")], "");
+    assert!(outcome.header("x-packed").unwrap().starts_with("H4sI"));
+    assert_eq!((outcome.body.as_str(), outcome.header("content-encoding")), (LONG, None));
+}
+
+#[test]
+fn levels_differ_and_six_is_the_one_without() {
+    let size = |params: &str| -> u64 {
+        let steps = format!(
+            "  - compress: {{ value: \"${{request.text}}\"{params} }}\n  - respond: {{ text: \"${{compressed.size}}\" }}"
+        );
+        let words: String = (0..4000_u32).map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) >> 20)).collect();
+        Trial::of(&steps).send("POST", "/", &[], words.leak()).body.parse().unwrap()
+    };
+    assert_eq!(size(""), size(", level: 6"));
+    assert!(size(", level: 1") > size(", level: 6"));
+}
+
+#[test]
+fn a_kibibyte_is_the_least_without_min() {
+    let steps = "  - route: http://127.0.0.1:9000\n  - compress";
+    let coding = |length: usize| {
+        let body: &'static str = "x".repeat(length).leak();
+        let outcome = Trial::of(steps).answering(&[], body).send("GET", "/", &[("accept-encoding", "gzip")], "");
+        outcome.header("content-encoding").map(str::to_owned)
+    };
+    assert_eq!((coding(1023), coding(1024).as_deref()), (None, Some("gzip")));
+}

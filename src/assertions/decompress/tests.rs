@@ -85,3 +85,45 @@ fn what_cannot_work_does_not_load() {
         assert_eq!(refusals(&steps), ["policy.bad_value"], "{params}");
     }
 }
+
+#[test]
+fn what_an_answer_breaks_is_never_the_clients_fault() {
+    let fault = |params: &str, data: &[u8]| {
+        let steps = format!(
+            "  - route: http://127.0.0.1:9000\n  - decompress: {{ {params} }}\n  - respond: {{ value: \"${{response.body}}\" }}"
+        );
+        let trial = Trial::of(&steps).answering_bytes(&[("content-encoding", "gzip")], packed(Format::Gzip, data));
+        let outcome = trial.get("/");
+        (outcome.status, outcome.fault.unwrap_or_default())
+    };
+    assert_eq!(fault("max_output: 4B", b"large"), (502, "decompress.too_large".into()));
+    assert_eq!(fault("max_ratio: 10", &vec![0; 100_000]), (502, "decompress.ratio".into()));
+    assert_eq!(fault("format: zlib", b"x"), (502, "decompress.unsupported".into()));
+}
+
+#[test]
+fn the_bounds_without_a_word_about_them() {
+    let value = |length: usize| {
+        let steps = "  - decompress: { value: \"${request.body}\", format: zlib, max_ratio: 2000 }\n  - respond: { text: \"${decompressed.size ?? 0}\" }";
+        let outcome = Trial::of(steps).send_bytes("POST", "/", &[], packed(Format::Zlib, &vec![0; length]));
+        outcome.fault.unwrap_or(outcome.body)
+    };
+    assert_eq!((value(1 << 20).as_str(), value((1 << 20) + 1).as_str()), ("1048576", "decompress.too_large"));
+    let body = |length: usize| {
+        let steps = "  - route: http://127.0.0.1:9000\n  - decompress: { max_ratio: 2000 }\n  - compress: { negotiate: false }\n  - limit_size: 1MiB";
+        let trial =
+            Trial::of(steps).answering_bytes(&[("content-encoding", "gzip")], packed(Format::Gzip, &vec![0; length]));
+        let outcome = trial.get("/");
+        outcome.fault.unwrap_or_else(|| outcome.status.to_string())
+    };
+    assert_eq!((body(10 << 20).as_str(), body((10 << 20) + 1).as_str()), ("200", "decompress.too_large"));
+}
+
+#[test]
+fn an_absent_value_leaves_all_absent_and_touches_no_message() {
+    let steps = "  - decompress: { value: \"${request.headers.x_v}\", encoding: hex }\n  - respond: { json: [\"${decompressed.value}\", \"${decompressed.size}\", \"${decompressed.ratio}\"] }";
+    assert_eq!(Trial::of(steps).get("/").body, "[null,null,null]");
+    let steps = "  - decompress: { value: \"${request.body}\" }\n  - route: http://127.0.0.1:9000";
+    let outcome = Trial::of(steps).send_bytes("POST", "/", &[("content-encoding", "gzip")], packed(Format::Gzip, b"x"));
+    assert_eq!(outcome.sent_header("content-encoding"), Some("gzip"));
+}

@@ -113,3 +113,26 @@ fn what_cannot_work_does_not_load() {
         assert_eq!(refusals(&steps), [code], "{params}");
     }
 }
+
+#[test]
+fn a_message_can_be_named_and_several_paths_give_all_they_selected() {
+    let steps = "  - route: http://127.0.0.1:9000
+  - evaluate_json_path: { message: request, paths: { a: $.a, b: { path: \"$.b[*]\", many: all } } }
+  - respond: { json: [\"${json_path.value}\", \"${json_path.values}\", \"${json_path.count}\", \"${json_path.a}\"] }";
+    let steps = steps.replace(", many: all", ", type: list");
+    let trial = Trial::of(&steps).answering(&[], "no json");
+    assert_eq!(trial.send("POST", "/", &[], r#"{"a":1,"b":[2,3]}"#).body, "[1,[1,2,3],3,1]");
+}
+
+#[test]
+fn faults_are_by_origin_and_the_depth_has_its_bound() {
+    let steps = "  - route: http://127.0.0.1:9000\n  - evaluate_json_path: { path: $.a, type: int }";
+    let fault = |body| {
+        let outcome = Trial::of(steps).answering(&[], body).get("/");
+        (outcome.status, outcome.fault.unwrap_or_default())
+    };
+    assert_eq!(fault("{}"), (502, "evaluate_json_path.no_match".into()));
+    assert_eq!(fault(r#"{"a":"x"}"#), (502, "evaluate_json_path.type".into()));
+    let deep: &'static str = format!("{}{}", "[".repeat(64), "]".repeat(64)).leak();
+    assert_eq!(value("path: \"$[?@.a]\", default: none", deep), "\"none\"", "64 deep is not too deep");
+}

@@ -178,3 +178,11 @@ fn the_clients_own_field_never_reaches_the_upstream() {
     let outcome = trial.send("GET", "/", &[("authorization", "Bearer forged")], "");
     assert!(token(&outcome) != "forged" && outcome.status == 200);
 }
+
+#[test]
+fn what_json_cannot_hold_is_no_claim() {
+    let only = Trial::of_set(&set(&issue("claims: { a: \"${request.body}\" }")));
+    let outcome = only.send_bytes("POST", "/", &[], b"\xff\xfe");
+    assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("issue_jwt.claim")));
+    assert_eq!(claims(&token(&only.send("POST", "/", &[], "text")))["a"], "text");
+}
