@@ -234,6 +234,7 @@ mod tests {
     use super::*;
     use crate::assertions::trial::{Trial, refusals};
     use crate::clock::wheel::{TICK, Wheel};
+    use crate::engine::serve::answer;
     use crate::store::slots::Slots;
 
     /// Takes the slot of its name twice in one request where that is asked for.
@@ -298,5 +299,25 @@ mod tests {
             let steps = format!("  - limit_concurrency: {{ {params} }}\n  - respond: 204");
             assert_eq!(refusals(&steps), [code], "{params}");
         }
+    }
+
+    /// Requests that want the one slot one after the other, and how many of them stand in the line.
+    fn in_line(params: &str, requests: usize) -> usize {
+        let trial = Trial::of(&format!("  - limit_concurrency: {{ max: 1, {params} }}\n  - respond: 204"));
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(holds) = pin!(answer(trial.begin("/"))).poll(&mut cx) else { panic!("no slot") };
+        let mut waiting: Vec<_> = (1..requests).map(|_| Box::pin(answer(trial.begin("/")))).collect();
+        let pending =
+            waiting.iter_mut().filter_map(|one| one.as_mut().poll(&mut cx).is_pending().then_some(())).count();
+        drop((holds, waiting));
+        pending
+    }
+
+    #[test]
+    fn so_many_wait_as_may() {
+        assert_eq!(in_line("per: all", 4), 0, "nobody waits without `wait`");
+        assert_eq!(in_line("wait: 5s", 4), 1, "as many as `max` without `queue`");
+        assert_eq!(in_line("wait: 5s, queue: 2", 4), 2);
+        assert_eq!(in_line("wait: 5s, queue: 0", 4), 0);
     }
 }

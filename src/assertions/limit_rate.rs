@@ -427,4 +427,33 @@ mod tests {
         assert_eq!(refusals(&limit("rate: 1/second, per: all, weight: -1")), ["policy.bad_value"]);
         assert_eq!(refusals(&limit("rate: 1/fortnight, per: all")), ["policy.bad_value"]);
     }
+
+    #[test]
+    fn the_outputs_are_there_on_both_ways_and_headers_can_be_left_out() {
+        let shown = "[\"${limit.limit}\", \"${limit.remaining}\", \"${limit.reset_s}\", \"${limit.retry_after_s}\"]";
+        let steps =
+            format!("  - limit_rate: {{ per: all, rate: 2/minute, headers: none }}\n  - respond: {{ json: {shown} }}");
+        let denied = "on_fault:\n  - set_headers: { x-wait: \"${limit.retry_after_s ?? 0}\" }";
+        let trial = Trial::of(&format!("{steps}\n{denied}"));
+        assert_eq!((trial.get("/").body, trial.get("/").body), ("[2,1,30,0]".into(), "[2,0,60,0]".into()));
+        let refused = trial.get("/");
+        assert_eq!((refused.status, refused.header("x-wait")), (429, Some("30")));
+        assert!(refused.headers.keys().all(|name| !name.as_str().starts_with("ratelimit")));
+    }
+
+    #[test]
+    fn a_name_shares_the_counter_between_services_and_weight_zero_is_always_free() {
+        let service = |name: &str, more: &str| {
+            format!(
+                "service: {name}\nmatch: {{ path: /{name} }}\npolicy:\n  - limit_rate: {{ per: all, rate: 1/hour{more} }}\n  - respond: 204\n---\n"
+            )
+        };
+        let shared = ", name: both, weight: \"${request.query.w ?? '1'}\"";
+        let set = [service("a", shared), service("b", shared), service("c", "")].concat();
+        let trial = Trial::of_set(set.trim_end_matches("---\n"));
+        assert_eq!([trial.get("/a").status, trial.get("/b").status, trial.get("/c").status], [204, 429, 204]);
+        assert_eq!((trial.get("/a?w=0").status, trial.get("/a").status), (204, 429));
+        let absent = Trial::of(&limit("per: \"${request.query.who}\", rate: 1/hour")).get("/");
+        assert_eq!((absent.status, absent.fault.as_deref()), (400, Some("limit_rate.absent")));
+    }
 }

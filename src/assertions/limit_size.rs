@@ -237,8 +237,36 @@ mod tests {
         assert!(limit("10MiB").is_empty());
         assert_eq!(limit("11MiB"), ["policy.limit_widened"]);
         assert_eq!(limit("{ url: 9KiB, header_count: 101 }"), ["policy.limit_widened", "policy.limit_widened"]);
+        assert!(limit("{ headers: 32KiB, url: 8KiB, header_count: 100 }").is_empty());
+        assert_eq!(limit("{ headers: 33KiB }"), ["policy.limit_widened"]);
         assert_eq!(limit("{}"), ["policy.missing_parameter"]);
         let url = "  - route: http://127.0.0.1:9000\n  - limit_size: { url: 1KiB }";
         assert_eq!(refusals(url), ["policy.bad_value"]);
+    }
+
+    #[test]
+    fn the_url_and_the_number_of_fields_have_their_status() {
+        let fault = |params: &str, path: &str| {
+            let steps = format!("  - limit_size: {{ {params} }}\n  - respond: 204");
+            let outcome = Trial::of(&steps).send("GET", path, &[("x-a", "1")], "");
+            (outcome.status, outcome.fault.unwrap_or_default())
+        };
+        assert_eq!(fault("url: 6B", "/a?b=c"), (204, String::new()));
+        assert_eq!(fault("url: 5B", "/a?b=c"), (414, "limit_size.url".into()));
+        assert_eq!(fault("header_count: 2", "/"), (204, String::new()));
+        assert_eq!(fault("header_count: 1", "/"), (431, "limit_size.headers".into()));
+        let of_answer = "  - route: http://127.0.0.1:9000\n  - limit_size: { headers: 6B }";
+        let outcome = Trial::of(of_answer).answering(&[("x-a", "1")], "").get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("limit_size.response")));
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_cut_at_the_limit() {
+        let steps = "  - limit_size: 3B\n  - respond: { text: \"${request.text}\" }";
+        let trial = Trial::of(steps);
+        assert_eq!(trial.post_chunked("/", "abc").body, "abc");
+        let outcome = trial.post_chunked("/", "abcd");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (413, Some("body.too_large")));
+        assert_eq!(trial.post_streamed("/", "abcd").fault.as_deref(), Some("limit_size.body"));
     }
 }

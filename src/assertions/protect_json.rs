@@ -348,4 +348,45 @@ mod tests {
     fn limits_are_whole_numbers() {
         assert_eq!(refusals("  - protect_json: { depth: -1 }\n  - respond: 204"), ["policy.bad_value"]);
     }
+
+    #[test]
+    fn the_limits_without_a_word_about_them() {
+        let names = |count: usize| (0..count).map(|n| format!("\"{n}\":1")).collect::<Vec<_>>().join(",");
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let items = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+        let named = |length: usize| format!("{{\"{}\":1}}", "é".repeat(length));
+        let text = |length: usize| format!("\"{}\"", "é".repeat(length));
+        // One array of arrays: itself, eleven, and what is in them.
+        let nodes = |count: usize| {
+            let inner: Vec<String> = (0..11).map(|n| items(if n < 10 { 9_998 } else { count - 12 - 99_980 })).collect();
+            format!("[{}]", inner.join(","))
+        };
+        let cases = [
+            ("depth", nested(64), nested(65)),
+            ("members", format!("{{{}}}", names(1000)), format!("{{{}}}", names(1001))),
+            ("items", items(10_000), items(10_001)),
+            ("name_length", named(256), named(257)),
+            ("string_length", text(65_536), text(65_537)),
+            ("number_length", "1".repeat(64), "1".repeat(65)),
+            ("nodes", nodes(100_000), nodes(100_001)),
+        ];
+        for (name, last, first_refused) in cases {
+            let fault = |body: String| protecting("").send("POST", "/", &JSON, body.leak()).fault;
+            assert_eq!(fault(last), None, "{name}");
+            assert_eq!(fault(first_refused), Some(format!("protect_json.{name}")));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_upstreams_fault_whatever_is_wrong_with_it() {
+        let steps = "  - route: http://127.0.0.1:9000\n  - protect_json: { members: 1 }";
+        let fault = |media: &str, body| {
+            let outcome = Trial::of(steps).answering(&[("content-type", media)], body).get("/");
+            (outcome.status, outcome.fault.unwrap_or_default())
+        };
+        assert_eq!(fault("application/json", "{\"a\":1}"), (200, String::new()));
+        assert_eq!(fault("text/html", "{}"), (502, "protect_json.content_type".into()));
+        assert_eq!(fault("application/json", "{"), (502, "protect_json.invalid_json".into()));
+        assert_eq!(fault("application/json", "{\"a\":1,\"a\":1}"), (502, "protect_json.members".into()));
+    }
 }

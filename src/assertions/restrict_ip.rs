@@ -167,6 +167,7 @@ impl Plain for RestrictIpStep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assertions::trial::{Trial, refusals};
 
     fn rules(allow: Option<&[&str]>, deny: &[&str]) -> Rules {
         let parse = |list: &[&str]| list.iter().map(|text| unmapped(text.parse().unwrap())).collect();
@@ -194,5 +195,19 @@ mod tests {
         assert!(allows(&mapped, "10.1.2.3") && !allows(&mapped, "11.1.2.3"));
         let denied = rules(None, &["10.0.0.0/8"]);
         assert!(!allows(&denied, "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn the_source_is_the_client_or_the_peer() {
+        let status = |params: &str| {
+            let trial = Trial::of(&format!("  - restrict_ip: {params}\n  - respond: 204"));
+            trial.client.set("10.1.2.3".parse().unwrap());
+            trial.get("/").status
+        };
+        assert_eq!((status("10.0.0.0/8"), status("192.0.2.7")), (204, 403));
+        assert_eq!(status("{ allow: 10.0.0.0/8, source: peer }"), 403);
+        assert_eq!(status("{ allow: 192.0.2.7, source: peer }"), 204);
+        assert_eq!(refusals("  - restrict_ip: { source: peer }\n  - respond: 204"), ["policy.missing_parameter"]);
+        assert_eq!(refusals("  - restrict_ip: []\n  - respond: 204"), ["policy.empty_list"]);
     }
 }
