@@ -48,3 +48,25 @@ impl Assertion for All {
         Some(Compiled::Ops(cx.steps(&self.steps, &step.path_of(""))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::assertions::trial::{Trial, refusals};
+
+    #[test]
+    fn the_first_that_does_not_pass_decides() {
+        let trial = Trial::of(
+            "  - all:
+      - set: { a: b }
+      - when: request.query.one == '1'
+        raise: { status: 403, code: trial.first }
+      - when: request.query.two == '1'
+        raise: { status: 503, code: trial.second }
+  - respond: { text: \"${a}\" }",
+        );
+        assert_eq!(trial.get("/?one=1&two=1").fault.as_deref(), Some("trial.first"));
+        assert_eq!(trial.get("/?two=1").fault.as_deref(), Some("trial.second"));
+        assert_eq!(trial.get("/").body, "b");
+        assert_eq!(refusals("  - all: []\n  - respond: 204"), ["policy.empty_list"]);
+    }
+}

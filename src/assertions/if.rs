@@ -116,4 +116,20 @@ mod tests {
         let outcome = sent("{\"flag\":\"true\"}");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (500, Some("if.not_bool")));
     }
+
+    #[test]
+    fn a_fault_in_then_never_falls_into_else() {
+        let steps = "  - if: request.method == 'GET'\n    then:\n      - raise: { status: 403, code: trial.no }\n    else:\n      - respond: 204";
+        let outcome = Trial::of(steps).get("/");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (403, Some("trial.no")));
+    }
+
+    #[test]
+    fn a_condition_that_breaks_is_a_fault_and_not_false() {
+        let steps = "  - if: request.json.a == 1\n    then:\n      - respond: 202\n  - respond: 204";
+        let outcome = Trial::of(steps).send("POST", "/", &[], "{");
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("body.invalid_json")));
+        let outcome = Trial::of(steps).send("POST", "/", &[], "{\"a\":\"1\"}");
+        assert_eq!(outcome.fault.as_deref(), Some("expression.type"));
+    }
 }

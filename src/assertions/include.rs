@@ -46,3 +46,17 @@ impl Assertion for Include {
         cx.include(&self.fragment, &step.path_of("")).map(Compiled::Ops)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::assertions::trial::{Trial, codes, service};
+
+    #[test]
+    fn a_fragment_has_the_scope_of_its_place() {
+        let fragment = "fragment: shared\npolicy:\n  - set: { b: \"${a}2\" }\n---\n";
+        let steps = service("  - set: { a: \"1\" }\n  - include: shared\n  - respond: { text: \"${b}\" }");
+        assert_eq!(Trial::of_set(&format!("{fragment}{steps}")).get("/").body, "12");
+        let before = service("  - include: shared\n  - set: { a: \"1\" }\n  - respond: 204");
+        assert_eq!(codes(&format!("{fragment}{before}")), ["expr.unknown_variable"]);
+    }
+}

@@ -67,12 +67,24 @@ impl Plain for StopStep {
 
 #[cfg(test)]
 mod tests {
-    use crate::assertions::trial::refusals;
+    use crate::assertions::trial::{Trial, refusals};
 
     #[test]
     fn it_needs_a_response_and_nothing_behind_it() {
         assert_eq!(refusals("  - stop"), ["policy.no_response"]);
         let after = "  - route: http://127.0.0.1:9000\n  - stop\n  - set_headers: { x-a: b }";
         assert_eq!(refusals(after), ["policy.unreachable_step"]);
+    }
+
+    #[test]
+    fn finally_runs_behind_stop_and_behind_raise() {
+        for end in ["stop", "raise: { status: 422, code: trial.no }"] {
+            let steps = format!(
+                "  - route: http://127.0.0.1:9000\n  - {end}\nfinally:\n  - audit: {{ message: \"${{answer.status}}\" }}"
+            );
+            let outcome = Trial::of(&steps).answering(&[], "up").get("/");
+            assert_eq!(outcome.record.message, Some(outcome.status.to_string()), "{end}");
+            assert_eq!(outcome.body == "up", end == "stop");
+        }
     }
 }

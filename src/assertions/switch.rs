@@ -212,6 +212,9 @@ mod tests {
         let steps = "  - switch: len(request.path)\n    cases:\n      1: [{ respond: 201 }]\n      2: [{ respond: 202 }]\n    default:\n      - respond: 203";
         let trial = Trial::of(steps);
         assert_eq!([trial.get("/").status, trial.get("/a").status, trial.get("/ab").status], [201, 202, 203]);
+        let steps =
+            "  - switch: request.path == '/'\n    cases: { true: [{ respond: 201 }], false: [{ respond: 202 }] }";
+        assert_eq!([Trial::of(steps).get("/").status, Trial::of(steps).get("/a").status], [201, 202]);
     }
 
     #[test]

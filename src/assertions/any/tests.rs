@@ -183,3 +183,28 @@ fn a_refusal_of_access_among_the_children_is_not_swallowed() {
         assert_eq!(Trial::of(&steps).get("/").status, 403, "{steps}");
     }
 }
+
+#[test]
+fn effects_outside_stay_where_a_child_is_taken_back() {
+    let steps = "  - any:\n      - all:\n          - limit_rate: { per: all, rate: 1/hour, headers: none }\n          - call_http: http://127.0.0.1:9100/asked\n          \
+                 - audit: { message: noted }\n          - raise: { status: 403, code: trial.no }\n      - log: second\n  - respond: 204";
+    let trial = Trial::of(steps);
+    let first = trial.get("/");
+    let caught = |outcome: &crate::assertions::trial::Outcome| outcome.record.caught[0].code.clone();
+    assert_eq!((first.sent.len(), caught(&first).as_str()), (1, "trial.no"));
+    assert_eq!(first.record.message.as_deref(), Some("noted"));
+    assert_eq!(caught(&trial.get("/")), "limit_rate.exceeded", "the counter has kept what the child took");
+}
+
+#[test]
+fn what_could_not_be_answered_goes_before_a_401_and_that_before_the_last_refusal() {
+    let keys = "api_keys: partners\nentries: []\n---\n";
+    let fault = |second: &str| {
+        let steps =
+            format!("  - any:\n      - authenticate_api_key: partners\n      - raise: {second}\n  - respond: 204");
+        let outcome = Trial::of_set(&format!("{keys}{}", crate::assertions::trial::service(&steps))).get("/");
+        (outcome.status, outcome.fault.unwrap_or_default())
+    };
+    assert_eq!(fault("{ status: 503, code: trial.down }"), (503, "trial.down".into()));
+    assert_eq!(fault("{ status: 403, code: trial.no }"), (401, "authenticate_api_key.missing".into()));
+}

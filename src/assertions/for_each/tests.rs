@@ -94,3 +94,18 @@ fn mistakes_are_told_at_load() {
         "the inner item has the same name"
     );
 }
+
+#[test]
+fn a_list_that_is_too_long_runs_no_round_and_faults_are_by_origin() {
+    let steps = "  - route: http://127.0.0.1:9000\n  - for_each: { in: \"response.json.n ?? []\", limit: 2 }\n    do:\n      - audit: { fields: { seen: \"${item_index}\" } }";
+    let sent = |body| {
+        let outcome = Trial::of(steps).answering(&[], body).get("/");
+        (outcome.status, outcome.fault.unwrap_or_default(), outcome.record.fields.len())
+    };
+    assert_eq!(sent("{\"n\":[1,2]}"), (200, String::new(), 1));
+    assert_eq!(sent("{\"n\":[1,2,3]}"), (502, "for_each.too_many".into(), 0));
+    assert_eq!(sent("{\"n\":7}"), (502, "for_each.not_a_list".into(), 0));
+    let fault = "  - for_each: { in: \"split('a,b,c', ',')\", limit: 9 }\n    do:\n      - audit: { fields: { seen: \"${item}\" } }\n      - raise: { status: 422, code: trial.no }\n        when: item == 'b'\n  - respond: 204";
+    let outcome = Trial::of(fault).get("/");
+    assert_eq!((outcome.fault.as_deref(), &outcome.record.fields[0].1), (Some("trial.no"), &"b".into()));
+}

@@ -142,3 +142,16 @@ fn a_response_of_the_block_is_taken_back() {
     let stop = TWICE.replace("{ route: http://127.0.0.1:9001 }", "stop");
     assert_eq!(refusals(&stop), ["policy.no_response"]);
 }
+
+#[test]
+fn without_a_word_about_it_only_what_is_broken_is_caught() {
+    let fault = |block: &str| {
+        let steps = format!(
+            "  - try: [{block}]\n    catch: [{{ audit: {{ message: \"${{fault.detail}}\" }} }}]\n  - respond: 204"
+        );
+        let outcome = Trial::of(&steps).get("/");
+        (outcome.fault, outcome.record.message)
+    };
+    assert_eq!(fault(BREAK), (None, Some("the cause".into())), "and the pipeline goes on");
+    assert_eq!(fault(DENY), (Some("trial.denied".into()), None));
+}
