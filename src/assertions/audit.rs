@@ -356,4 +356,15 @@ mod tests {
         let late = "  - respond: 204\nfinally:\n  - audit: { required: true }";
         assert_eq!(refusals(late), ["policy.not_in_finally"]);
     }
+
+    #[test]
+    fn parts_of_an_answer_are_saved_and_a_level_only_rises() {
+        let steps = "  - audit: warning\n  - route: http://127.0.0.1:9000\n  - audit: { save: [response_headers, response_body], level: info }";
+        let answer = [("set-cookie", "s=hunter2"), ("x-a", "1")];
+        let outcome = Trial::of(steps).answering(&answer, "up").get("/");
+        assert_eq!((outcome.status, outcome.body.as_str(), outcome.record.level), (200, "up", Level::Warning));
+        let saved = |name: &str| outcome.record.fields.iter().find(|(known, _)| **known == *name).unwrap().1.clone();
+        assert_eq!((&saved("response_headers")["x-a"], saved("response_body")), (&"1".into(), "up".into()));
+        assert!(saved("response_headers")["set-cookie"].as_str().unwrap().starts_with('#'));
+    }
 }

@@ -291,4 +291,13 @@ mod tests {
         assert_eq!(redirect("\"https://${request.query.a ?? ''}.example/\""), ["policy.open_host"]);
         assert_eq!(redirect("{ to: /a, status: 304 }"), ["policy.bad_value"]);
     }
+
+    #[test]
+    fn every_status_of_a_redirect_is_taken_and_302_without_one() {
+        assert_eq!(Trial::of("  - redirect: /a").get("/").status, 302);
+        for status in [301, 302, 303, 307, 308] {
+            let outcome = Trial::of(&format!("  - redirect: {{ to: /a, status: {status} }}")).get("/");
+            assert_eq!((outcome.status, outcome.header("location")), (status, Some("/a")));
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod language_server;
 mod leftovers;
 mod listener_kinds;
 mod listeners;
+mod log_lines;
 mod misbehaving;
 mod mistakes;
 #[cfg(feature = "otlp")] // some of what the pages promise comes with it

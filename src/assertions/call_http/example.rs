@@ -43,6 +43,14 @@ tests:
       given: { upstream: [{ answer: { fail: refused } }] }
       request: { path: /orders/7 }
       expect: { status: 502, fault: call_http.connect }
+    - name: it takes longer than the five seconds that a call has
+      given: { upstream: [{ match: { upstream: crm }, answer: { delay: 5100ms } }] }
+      request: { path: /orders/7 }
+      expect: { status: 504, fault: call_http.timeout_total }
+    - name: it takes nearly as long
+      given: { upstream: [{ match: { upstream: crm }, answer: { delay: 4900ms, json: {} } }, { answer: { text: ok } }] }
+      request: { path: /orders/7 }
+      expect: { status: 200, text: ok }
 "#,
     },
     Example {
@@ -75,6 +83,34 @@ tests:
     - name: what does not come is absent
       request: { path: /shop/8 }
       expect: { status: 200, json: { price: null, rate: 1.1 } }
+"#,
+    },
+    Example {
+        title: "A call that is made again, where nothing can have happened yet",
+        yaml: r#"
+service: example
+match: { path: /price }
+policy:
+  - call_http: { to: "http://127.0.0.1:9100/price", retry: { attempts: 2 } }
+  - { call_http: { to: "http://127.0.0.1:9200/count", method: POST, retry: { attempts: 2 } }, as: counted }
+  - respond: { json: { price: "${called.json.price}", status: "${counted.status}" } }
+tests:
+  - name: a GET is asked again
+    given:
+      upstream:
+        - { match: { path: /price }, answer: { status: 503 }, times: 1 }
+        - { match: { path: /price }, answer: { json: { price: 3 } }, times: 1 }
+        - { match: { path: /count }, answer: { fail: refused }, times: 1 }
+        - { match: { path: /count }, answer: { status: 201 }, times: 1 }
+    request: {}
+    expect: { status: 200, json: { price: 3, status: 201 } }
+  - name: a POST that was sent is not
+    given:
+      upstream:
+        - { match: { path: /price }, answer: { json: {} } }
+        - { match: { path: /count }, answer: { status: 503 }, times: 1 }
+    request: {}
+    expect: { status: 502, fault: call_http.unsuccessful }
 "#,
     },
     Example {

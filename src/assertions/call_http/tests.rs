@@ -97,6 +97,9 @@ fn an_answer_is_bounded() {
     assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("call_http.answer_too_large")));
     assert_eq!(Trial::of(&calling("max_answer: 4B")).answering(&[], "abcd").get("/").status, 204);
     assert_eq!(refusals(&calling("max_answer: 65MiB")), ["policy.bad_value"]);
+    let large: &'static str = "x".repeat((1 << 20) + 1).leak();
+    let fault = |body| Trial::of(&calling("method: GET")).answering(&[], body).get("/").fault;
+    assert_eq!((fault(&large[1..]), fault(large).as_deref()), (None, Some("call_http.answer_too_large")));
 }
 
 #[test]

@@ -42,6 +42,33 @@ tests:
 "#,
     },
     Example {
+        title: "What counts as success, and a second request",
+        yaml: r#"
+service: example
+match: { path: "/{*rest}" }
+policy:
+  - route: { to: http://127.0.0.1:9000, success_when: "answer.status < 500 && answer.headers['x-a'] != 'bad'" }
+  - when: response.status == 404
+    route: http://127.0.0.1:9001
+tests:
+  - name: a redirect goes to the client as it is, and nobody follows it
+    given: { upstream: [{ answer: { status: 302, headers: { location: "http://127.0.0.1:9000/other" } } }] }
+    request: { path: / }
+    expect: { status: 302, headers: { location: "http://127.0.0.1:9000/other" }, upstream: one }
+  - name: an answer that is no success breaks the request
+    given: { upstream: [{ answer: { headers: { x-a: bad } } }] }
+    request: { path: / }
+    expect: { status: 502, fault: route.unsuccessful }
+  - name: the second answer takes the place of the first
+    given:
+      upstream:
+        - { match: { host: "127.0.0.1:9000" }, answer: { status: 404, headers: { x-first: "1" }, text: none } }
+        - { match: { host: "127.0.0.1:9001" }, answer: { text: found } }
+    request: { path: / }
+    expect: { status: 200, text: found, headers: { x-first: { absent: true } }, upstream: [{ path: / }, { path: / }] }
+"#,
+    },
+    Example {
         title: "A WebSocket, which the upstream may decline",
         yaml: r#"
 service: example

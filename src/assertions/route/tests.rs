@@ -99,3 +99,77 @@ fn an_upstream_that_a_name_stands_for_is_rewritten_by_name_and_by_address() {
         assert_eq!(trial.get("/").header("location"), Some(rewritten));
     }
 }
+
+/// A set with an upstream of this name before a service that routes to it.
+fn to_upstream(more: &str, route: &str) -> Trial {
+    let upstream = format!("upstream: orders\ntargets: [\"http://127.0.0.1:9000\"]\n{more}\n---\n");
+    Trial::of_set(&format!("{upstream}{}", service(&format!("  - route: {route}"))))
+}
+
+#[test]
+fn with_an_upstream_the_step_says_path_query_and_method() {
+    let trial = to_upstream(
+        "",
+        "{ upstream: orders, path: \"/v2/${request.query.id ?? '0'}\", query: \"a=${request.query.id ?? '0'}\", method: PUT }",
+    );
+    let outcome = trial.send("POST", "/x?id=1%262", &[], "body");
+    let sent = &outcome.sent[0];
+    assert_eq!((sent.method.as_str(), sent.target.as_str(), sent.body.as_str()), ("PUT", "/v2/1%262?a=1%262", "body"));
+    let kept = to_upstream("", "orders").get("/a/b?c=d");
+    assert_eq!((kept.sent[0].method.as_str(), kept.sent[0].target.as_str()), ("GET", "/a/b?c=d"));
+    for wrong in ["{ to: http://127.0.0.1:9000, path: /a }", "{ to: http://127.0.0.1:9000, query: a }"] {
+        assert_eq!(refusals(&format!("  - route: {wrong}")), ["policy.bad_value"], "{wrong}");
+    }
+}
+
+#[test]
+fn a_url_with_a_path_is_the_whole_path_and_keeps_the_query_unless_it_has_one() {
+    let sent = |to: &str| Trial::of(&format!("  - route: {to}")).get("/x/y?a=b").sent[0].target.clone();
+    assert_eq!(sent("http://127.0.0.1:9000"), "/x/y?a=b");
+    assert_eq!(sent("http://127.0.0.1:9000/v2"), "/v2?a=b");
+    assert_eq!(sent("http://127.0.0.1:9000/v2?c=d"), "/v2?c=d");
+    assert_eq!(sent("\"http://127.0.0.1:9000/all/${path.rest}\""), "/all/x/y?a=b");
+    assert_eq!(refusals("  - route: http://127.0.0.1:9000/"), ["policy.bad_url"]);
+}
+
+#[test]
+fn fields_go_out_as_the_step_says() {
+    let fields = |forward: &str| {
+        let steps = format!(
+            "  - set_headers: {{ x-ours: \"1\" }}\n  - route: {{ to: http://127.0.0.1:9000, forwarded: none, forward_headers: {forward} }}"
+        );
+        let outcome = Trial::of(&steps).send("GET", "/", &[("x-a", "1"), ("accept", "*/*")], "");
+        let mut names: Vec<String> = outcome.sent[0].headers.keys().map(ToString::to_string).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(fields("all"), ["accept", "x-a", "x-ours"]);
+    assert_eq!(fields("none"), ["x-ours"]);
+    assert_eq!(fields("[x-a]"), ["x-a", "x-ours"]);
+}
+
+#[test]
+fn an_answer_that_a_step_reads_is_asked_for_without_a_coding() {
+    let asked = |more: &str| {
+        let trial = Trial::of(&format!("  - route: http://127.0.0.1:9000{more}"));
+        let outcome = trial.send("GET", "/", &[("accept-encoding", "br, gzip")], "");
+        outcome.sent_header("accept-encoding").map(str::to_owned)
+    };
+    assert_eq!(asked("").as_deref(), Some("br, gzip"));
+    assert_eq!(asked("\n  - set: { a: \"${response.text}\" }").as_deref(), Some("identity"));
+}
+
+#[test]
+fn time_limits_and_retries_have_the_values_of_the_reference() {
+    use crate::compile::sending::TimeoutsDoc;
+    use crate::upstream::{Retry, RetryOn, Timeouts};
+    let seconds = Duration::from_secs;
+    let usual = Timeouts { connect: seconds(3), first_byte: seconds(15), idle: seconds(30), total: seconds(60) };
+    assert_eq!(TimeoutsDoc::default().or_default(), usual);
+    let short = Timeouts { total: seconds(1), ..usual };
+    assert_eq!(TimeoutsDoc::default().tighten(short), short);
+    let retry = Retry::default();
+    let on = RetryOn { connect: true, reset: true, bad_gateway: true, unavailable: true, gateway_timeout: true };
+    assert_eq!((retry.attempts, retry.on, retry.any_method, retry.budget_percent), (1, on, false, 20));
+    assert_eq!(retry.backoff, Duration::from_millis(50));
+}

@@ -305,3 +305,30 @@ fn host_header(at: &Literal, build: &mut Build<'_>) -> Option<HostHeader> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::assertions::trial::{loads, service};
+
+    fn built(more: &str) -> Arc<Upstream> {
+        let document = format!("upstream: orders\ntargets: [\"http://127.0.0.1:9000\"]\n{more}\n---\n");
+        loads(&format!("{document}{}", service("  - route: orders"))).upstreams[0].clone()
+    }
+
+    #[test]
+    fn what_is_not_written_has_the_value_of_the_reference() {
+        let plain = built("");
+        assert!(matches!(plain.balance, Balance::RoundRobin) && plain.eject.is_none() && plain.check.is_none());
+        assert_eq!((plain.host.clone(), plain.when_none_try_any), (HostHeader::Upstream, false));
+        assert_eq!((plain.targets()[0].weight, plain.pool.max), (1, 0));
+        let check = built("health: { path: /health }").check.clone().unwrap();
+        assert_eq!((check.every, check.timeout), (Duration::from_secs(10), Duration::from_secs(2)));
+        assert_eq!((check.patience.healthy_after, check.patience.unhealthy_after), (2, 3));
+        assert_eq!(check.expect.iter().map(|status| status.as_u16()).collect::<Vec<_>>(), [200]);
+        let eject = built("eject: { failures: 5, for: 30s }").eject.clone().unwrap();
+        assert_eq!((eject.failures, eject.for_, eject.at_most_percent), (5, Duration::from_secs(30), 50));
+    }
+}
