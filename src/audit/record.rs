@@ -75,8 +75,8 @@ pub struct Record {
     /// Cause of a fault, for the operator only.
     pub detail: Option<String>,
     pub step: Option<Arc<str>>,
-    /// Faults that a `try` has caught, those of children of an `any` that has passed, and broken calls that were
-    /// optional.
+    /// Faults that a `try` has caught, those of children of an `any` that has passed, broken calls that were optional,
+    /// and those of steps in `finally`.
     pub caught: Vec<Noted>,
     /// What shadowed steps would have denied.
     pub would_deny: Vec<Noted>,

@@ -170,7 +170,7 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
             Op::Plain(step, plain) => {
                 x.begin(*step);
                 let verdict = caught(|| plain.check(x));
-                x.note(*step, &verdict);
+                conclude_plain(x, *step, verdict);
             }
             Op::Enter(step, plain, by) => {
                 x.begin(*step);
@@ -178,7 +178,7 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
                 match verdict {
                     Verdict::Passed => x.enter_step(*step),
                     other => {
-                        x.note(*step, &other);
+                        conclude_plain(x, *step, other);
                         at += by;
                     }
                 }
@@ -188,6 +188,10 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
                 x.begin(*step);
                 let holds = catch_unwind(AssertUnwindSafe(|| condition.holds(x)));
                 if !matches!(holds, Ok(Ok(true))) {
+                    if let Ok(Err(mut fault)) = holds {
+                        fault.step.get_or_insert(*step);
+                        x.note_caught(&fault);
+                    }
                     x.skip(*step);
                     at += by;
                 }
@@ -195,6 +199,15 @@ pub fn run_plain(program: &Program, x: &mut Exchange) {
             _ => {} // composites that catch or repeat do not stand in `finally`
         }
     }
+}
+
+/// Notes the verdict of a step of `finally`: a fault changes nothing any more, and stands in the record.
+fn conclude_plain(x: &mut Exchange, step: StepId, mut verdict: Verdict) {
+    if let Verdict::Fault(fault) = &mut verdict {
+        fault.step.get_or_insert(step);
+        x.note_caught(fault);
+    }
+    x.note(step, &verdict);
 }
 
 /// Notes the verdict. A fault that a frame takes goes on where the frame says; any other, and an answer, ends the

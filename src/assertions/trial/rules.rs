@@ -143,5 +143,16 @@ fn finally_changes_nothing_and_records_its_own_faults() {
     let outcome = Trial::of(&steps.replace(" ${n ?? 0}", "")).get("/");
     assert_eq!((outcome.status, outcome.body.as_str(), outcome.fault), (201, "made", None));
     let outcome = Trial::of(steps).get("/?n=7");
-    assert_eq!(outcome.record.message.as_deref(), Some("201 4 7"));
+    assert_eq!((outcome.record.message.as_deref(), outcome.record.caught.len()), (Some("201 4 7"), 0));
+    let outcome = Trial::of(steps).get("/");
+    let caught = &outcome.record.caught[0];
+    assert_eq!(
+        (caught.code.as_str(), caught.step.as_deref(), outcome.record.outcome),
+        ("set.type", Some("set"), "sent")
+    );
+    // What comes behind the fault runs all the same, and a condition that breaks is one too.
+    assert_eq!(outcome.record.message.as_deref(), Some("201 4 0"));
+    let breaks = "  - respond: 204\nfinally:\n  - when: request.json.a == 1\n    audit: { message: seen }";
+    let outcome = Trial::of(breaks).send("POST", "/", &[], "{\"a\":\"x\"}");
+    assert_eq!((outcome.record.message, outcome.record.caught[0].code.as_str()), (None, "expression.type"));
 }
