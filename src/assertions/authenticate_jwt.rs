@@ -13,22 +13,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use self::asked::{Audience, allowed, audience};
 use crate::compile::content::JsonTemplate;
 use crate::compile::credential::{Credential, From};
 use crate::compile::identity::Presented;
-use crate::compile::text::{Sink, TextParam};
+use crate::compile::text::Sink;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Flow, Verdict, Waits};
 use crate::engine::read::{IdentityMember, Read, Slot};
 use crate::engine::value::{Element, Type as ValueType, Value};
-use crate::expr::{Member, Place, Present};
+use crate::expr::{Member, Present};
 use crate::fault::Fault;
 use crate::identity::key_sets::Ask;
 use crate::identity::provider::{Provider, Unverified, Verified, claim};
-use crate::jose::{Algorithm, Algorithms, Binding, Claims, Flaw, Refusal, Type};
+use crate::jose::{Algorithms, Binding, Claims, Flaw, Refusal, Type};
 use crate::source::{DurationValue, Entries, Literal, Name, Node, OneOrMany, Spanned, Text};
 
+mod asked;
 mod example;
 mod faults;
 
@@ -200,54 +202,6 @@ impl Assertion for AuthenticateJwt {
     }
 }
 
-fn audience(
-    own: Option<OneOrMany<Text>>,
-    provider: Option<&Provider>,
-    step: &Step<'_>,
-    cx: &mut Compile<'_>,
-) -> Option<Audience> {
-    match own {
-        Some(texts) if !texts.is_empty() => {
-            let texts: Vec<_> = texts.iter().map(|text| cx.text(text, Place::Plain)).collect();
-            texts.into_iter().collect::<Option<_>>().map(Audience::Own)
-        }
-        _ if !provider?.audiences().is_empty() => Some(Audience::Provider),
-        _ => {
-            // RFC 8725 §3.9: a token for somebody else must not be taken here.
-            let message = format!("neither this step nor `{}` says whom tokens must be for", provider?.name());
-            let help = "write `audience: NAME`, the name that the provider gives to this API in `aud`";
-            cx.refuse("policy.no_audience", step.span, message, help)
-        }
-    }
-}
-
-fn allowed(
-    words: Option<&Spanned<OneOrMany<Literal>>>,
-    provider: Option<&Provider>,
-    cx: &mut Compile<'_>,
-) -> Option<Algorithms> {
-    let Some(words) = words else { return provider.map(Provider::algorithms) };
-    let known = provider.map_or(Algorithms::all(), Provider::algorithms);
-    let mut all = Vec::new();
-    for literal in &words.value {
-        let word = cx.literal(literal)?;
-        match Algorithm::of(&word).filter(|algorithm| known.has(*algorithm)) {
-            Some(algorithm) => all.push(algorithm),
-            None => {
-                let whose = provider.map_or_else(|| "tokens".to_owned(), |provider| format!("`{}`", provider.name()));
-                let message = format!("`{word}` is none of the algorithms of {whose}");
-                let help = format!("a step can only narrow them: {known}");
-                return cx.refuse("policy.bad_value", literal.span(), message, &help);
-            }
-        }
-    }
-    if all.is_empty() {
-        let help = "name an algorithm, or leave `algorithms` out";
-        return cx.refuse("policy.empty_list", words.span, "no algorithm is left: nobody could pass", help);
-    }
-    Some(all.into_iter().collect())
-}
-
 /// What is there after the step: all claims, and those that it has looked at.
 fn prove<'n>(identity: Slot, claims: Slot, names: impl Iterator<Item = &'n String>, cx: &mut Compile<'_>) {
     let roots = [Read::Identity(identity, IdentityMember::Claims), Read::Slot(claims)];
@@ -264,11 +218,6 @@ fn prove<'n>(identity: Slot, claims: Slot, names: impl Iterator<Item = &'n Strin
             cx.flow.proven.extend(present);
         }
     }
-}
-
-enum Audience {
-    Provider,
-    Own(Vec<TextParam>),
 }
 
 struct Challenges {

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 
 use super::*;
 use crate::assertions::trial::{Outcome, Trial, codes};
-use crate::jose::SigningKey;
+use crate::jose::{Algorithm, SigningKey};
 
 /// A set whose provider has the public half of a key.
 fn set(key: &SigningKey, steps: &str) -> String {
