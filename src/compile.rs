@@ -20,6 +20,7 @@ pub mod identity;
 pub mod inject;
 pub mod key;
 pub mod kind;
+pub mod made;
 pub mod message;
 pub mod named;
 pub mod octets;

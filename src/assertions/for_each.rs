@@ -120,6 +120,7 @@ impl Assertion for ForEach {
         cx.looping += 1;
         let block = cx.rounds(step.span, [&name, &index_name], &mut |cx| {
             let slots_of_round = (cx.variable(&name, facts), cx.variable(&index_name, Facts::policy(Type::Int)));
+            cx.made_by(slots_of_round.0, id);
             let ops = cx.within(Inside::Loop, |cx| cx.steps(body, &step.path_of("do")));
             slots = vec![slots_of_round.0, slots_of_round.1];
             gathers = gathered(&self.collect, cx);
@@ -137,7 +138,9 @@ impl Assertion for ForEach {
                 Type::Json => Element::Json,
                 _ => Element::Any,
             };
-            outs.push(cx.variable(&name.name, Facts { ty: Type::List(element), absent: false, ..of.mixed(facts) }));
+            let slot = cx.variable(&name.name, Facts { ty: Type::List(element), absent: false, ..of.mixed(facts) });
+            cx.made_by(slot, id);
+            outs.push(slot);
         }
         let ((list, _), _) = (list?, own?);
         let gathers: Vec<expr::Compiled> = gathers.into_iter().flatten().collect();

@@ -166,6 +166,11 @@ impl Assertion for Set {
             // Declared even where the value is wrong, so that what reads it is not reported too.
             let facts = source.as_ref().map_or(Facts::policy(Type::Any), Source::facts);
             let slot = cx.variable(&name.name, Facts { absent: false, ..facts });
+            match &source {
+                Some(Source::Text(text) | Source::Typed(text, _)) => cx.made_of(slot, text.template().reads()),
+                Some(Source::Json(..)) => cx.made_here(slot),
+                None => {}
+            }
             match (named, source) {
                 (Some(()), Some(source)) => all.push((slot, source)),
                 _ => whole = false,

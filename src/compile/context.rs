@@ -11,6 +11,7 @@ use crate::compile::blocks::Inside;
 use crate::compile::flow::{Flow, Happened, IdentityRoot, Root};
 use crate::compile::fragment::Fragment;
 use crate::compile::kind::{Kind, Output};
+use crate::compile::made::Made;
 use crate::compile::named::Named;
 use crate::compile::operator::{Frame, Operator};
 use crate::compile::parallel::Written;
@@ -122,6 +123,8 @@ pub struct Compile<'a> {
     identities: HashMap<Text, Slot>,
     /// Variables that hold a credential on some way.
     marked: BTreeSet<Slot>,
+    /// What variables are made of.
+    pub(super) made: HashMap<Slot, Made>,
     /// Some text of the service reads `.credential` of an identity: then steps keep it.
     pub(super) credential_read: Arc<AtomicBool>,
 }
@@ -171,6 +174,7 @@ impl<'a> Compile<'a> {
             slots: HashMap::new(),
             identities,
             marked: BTreeSet::new(),
+            made: HashMap::new(),
             credential_read: Arc::default(),
         }
     }
@@ -349,6 +353,7 @@ impl<'a> Compile<'a> {
         self.flow.writers.write(root, self.current);
         let slot = self.slot(root, member);
         self.mark(slot, facts);
+        self.made_here(slot);
         self.flow.forget_proofs(slot);
         let set = self.flow.roots.entry(root.into()).or_insert_with(|| Root::Members(BTreeMap::new()));
         match set {

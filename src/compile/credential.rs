@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Compile;
+use crate::compile::made::OfAll;
 use crate::compile::text::TextParam;
 use crate::engine::exchange::{Exchange, Withheld};
 use crate::engine::message::{cookies, form_decode, pairs};
-use crate::engine::read::{Builtin, Read, Side};
+use crate::engine::read::{Read, Side};
 use crate::engine::value::Text as SharedText;
 use crate::expr::Place;
 use crate::fault::Fault;
@@ -57,6 +58,8 @@ impl From {
 pub struct Credential {
     source: Source,
     ambiguous: String,
+    /// Where in the request it stands, also behind variables.
+    places: Vec<Withheld>,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ enum Source {
     Header { name: HeaderName, scheme: Option<String> },
     Cookie(SharedText),
     Query(SharedText),
-    Value(TextParam),
+    Value(TextParam, Span),
 }
 
 impl Compile<'_> {
@@ -88,24 +91,27 @@ impl Compile<'_> {
             Source::Header { name, scheme: from.scheme }
         } else if let Some(value) = from.value {
             let value_span = value.0.span();
-            let value = self.text(&value, Place::Plain)?;
-            let whole = |read: &Read| {
-                let query = Read::Builtin(Builtin::OriginalQuery);
-                matches!(read, Read::Headers(_) | Read::QueryMap | Read::Cookies) || *read == query
-            };
-            if value.template().reads().any(whole) {
-                let message = "a credential out of all fields: `route` could not tell which one to hold back";
-                let help = "name the one it stands in: `${request.headers.x_key}`";
-                return self.refuse("policy.bad_value", value_span, message, help);
-            }
-            Source::Value(value)
+            Source::Value(self.text(&value, Place::Plain)?, value_span)
         } else if let Some(name) = from.cookie {
             Source::Cookie(name.into())
         } else {
             Source::Query(from.query.unwrap_or_default().into())
         };
-        self.credentials.extend(source.places());
-        Some(Credential { source, ambiguous: format!("{assertion}.ambiguous") })
+        let places = match &source {
+            Source::Header { name, .. } => vec![Withheld::Header(name.clone())],
+            Source::Cookie(name) => vec![Withheld::Cookie(name.clone())],
+            Source::Query(name) => vec![Withheld::Query(name.clone())],
+            Source::Value(value, span) => match self.places_of(value.template().reads()) {
+                Ok(places) => places,
+                Err(OfAll) => {
+                    let message = "a credential out of all fields: `route` could not tell which one to hold back";
+                    let help = "name the one it stands in: `${request.headers.x_key}`";
+                    return self.refuse("policy.bad_value", *span, message, help);
+                }
+            },
+        };
+        self.credentials.extend(places.iter().cloned());
+        Some(Credential { source, ambiguous: format!("{assertion}.ambiguous"), places })
     }
 }
 
@@ -131,7 +137,7 @@ impl Credential {
                 }
                 first
             }
-            Source::Value(value) => value.read_optional(x)?,
+            Source::Value(value, _) => value.read_optional(x)?,
         };
         match found {
             Some(found) if found.len() > CREDENTIAL_BYTES_MAX => {
@@ -148,7 +154,7 @@ impl Credential {
             Source::Header { name, .. } => Some(Read::Header(Side::Request, name.clone())),
             Source::Cookie(name) => Some(Read::Cookie(name.clone())),
             Source::Query(name) => Some(Read::Query(name.clone())),
-            Source::Value(value) => value.variable().cloned(),
+            Source::Value(value, _) => value.variable().cloned(),
         }
     }
 
@@ -175,26 +181,12 @@ impl Credential {
 
     /// Notes that `route` must not forward it; also not the fields that a text of variables read.
     pub fn withhold(&self, x: &mut Exchange) {
-        self.source.places().for_each(|place| x.withhold(place));
+        self.places.iter().for_each(|place| x.withhold(place.clone()));
     }
-}
 
-impl Source {
-    /// What of a request it looks at.
-    fn places(&self) -> impl Iterator<Item = Withheld> {
-        let (own, value) = match self {
-            Source::Header { name, .. } => (Some(Withheld::Header(name.clone())), None),
-            Source::Cookie(name) => (Some(Withheld::Cookie(name.clone())), None),
-            Source::Query(name) => (Some(Withheld::Query(name.clone())), None),
-            Source::Value(value) => (None, Some(value)),
-        };
-        let read = value.into_iter().flat_map(|value| value.template().reads()).filter_map(|read| match read {
-            Read::Header(_, name) | Read::HeaderAll(_, name) => Some(Withheld::Header(name.clone())),
-            Read::Cookie(name) => Some(Withheld::Cookie(name.clone())),
-            Read::Query(name) | Read::QueryAll(name) => Some(Withheld::Query(name.clone())),
-            _ => None,
-        });
-        own.into_iter().chain(read)
+    /// Where in the request it stands.
+    pub fn places(&self) -> &[Withheld] {
+        &self.places
     }
 }
 

@@ -49,6 +49,7 @@ impl Compile<'_> {
             identity.credential = Some((slot, Facts::client(Type::Text).marked(Mark::Token)));
         }
         self.mark(slot, Facts::client(Type::Text).marked(Mark::Token));
+        self.made_at(slot, credential.places());
         if let Some(read) = credential.proves() {
             self.flow.prove(read);
         }

@@ -235,6 +235,7 @@ pub(super) fn set(declared: &[Declared], script: Option<&Interpreted>, cx: &mut 
     let facts = script.map_or(Facts::policy(Type::Any), |script| script.facts);
     let declare = |one: &Declared| {
         let slot = cx.variable(&one.name, Facts { ty: one.ty, absent: one.optional, ..facts });
+        cx.made_here(slot);
         let own = script.into_iter().flat_map(|script| &script.results).filter(|assigned| assigned.name == one.name);
         let origin = own.map(|assigned| assigned.facts.origin).max().unwrap_or(Origin::Policy);
         Declared { name: one.name.clone(), word: one.word.clone(), slot, origin, ..*one }

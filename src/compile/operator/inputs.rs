@@ -181,6 +181,18 @@ enum Argument {
     Structure(JsonTemplate),
 }
 
+impl Argument {
+    /// Notes what the input is made of.
+    fn made(&self, slot: Slot, cx: &mut Compile<'_>) {
+        match self {
+            Argument::Constant(_) => {}
+            Argument::Text(text, _) => cx.made_of(slot, text.template().reads()),
+            Argument::Texts(texts) => cx.made_of(slot, texts.iter().flat_map(|text| text.template().reads())),
+            Argument::Structure(_) => cx.made_here(slot),
+        }
+    }
+}
+
 /// Reads what a use writes against the declaration; everything wrong is reported.
 pub(super) fn arguments<'o>(operator: &'o Operator, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Arguments<'o>> {
     let written = written(operator, step, cx)?;
@@ -379,6 +391,7 @@ impl Arguments<'_> {
             }
             let slot = cx.slot_of(format!("{prefix}input").into(), &name);
             cx.mark(slot, facts);
+            argument.made(slot, cx);
             bound.insert(name, Bound::Slot(slot, facts));
             inputs.push(Taken { input: input.clone(), argument, facts, slot });
         }

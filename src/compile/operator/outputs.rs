@@ -7,7 +7,7 @@ use crate::compile::operator::inputs::{Fit, convert, fit};
 use crate::compile::steps::Step;
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
-use crate::engine::read::Slot;
+use crate::engine::read::{Read, Slot};
 use crate::engine::value::{Facts, Origin, Type, Value, with_article};
 use crate::expr::fault_by;
 use crate::source::{Name, Span};
@@ -90,6 +90,7 @@ pub(super) fn give(given: Vec<Given>, step: &Step<'_>, cx: &mut Compile<'_>) -> 
     let mut outputs = Vec::with_capacity(given.len());
     for one in given {
         let to = cx.out_with(&format!("{root}.{}", one.name), None, one.facts);
+        cx.made_of(to, [&Read::Slot(one.from)]);
         let ty = one.open.then_some(one.facts.ty);
         outputs.push(Handed { name: one.name, from: one.from, to, ty, origin: one.facts.origin });
     }
