@@ -175,6 +175,9 @@ impl Assertion for AuthenticateJwt {
         let slots = [cx.out_below(header?, step), cx.out_below(shown?, step), cx.out_below(expires_at?, step)];
         let credential = credential?;
         let presented = cx.presented(step, &credential);
+        if self.bound == Bound::Mtls {
+            cx.wants_certificate.push(cx.current());
+        }
         let named = claims.iter().map(|(name, _)| name).chain(&require);
         prove(identity, slots[1], named, cx);
         Compiled::waits(AuthenticateJwtStep {

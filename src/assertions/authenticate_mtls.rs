@@ -179,6 +179,7 @@ impl Assertion for AuthenticateMtls {
             Some(doc) => Some(doc.compile(step, cx)?),
             None => None,
         };
+        cx.wants_certificate.push(cx.current());
         let identity = cx.identify(step, false);
         let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
         let slots = slots.map(|output| cx.out_below(output, step)).collect();

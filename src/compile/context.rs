@@ -125,6 +125,8 @@ pub struct Compile<'a> {
     marked: BTreeSet<Slot>,
     /// What variables are made of.
     pub(super) made: HashMap<Slot, Made>,
+    /// Steps that pass only callers who show a client certificate.
+    pub wants_certificate: Vec<StepId>,
     /// Some text of the service reads `.credential` of an identity: then steps keep it.
     pub(super) credential_read: Arc<AtomicBool>,
 }
@@ -175,6 +177,7 @@ impl<'a> Compile<'a> {
             identities,
             marked: BTreeSet::new(),
             made: HashMap::new(),
+            wants_certificate: Vec::new(),
             credential_read: Arc::default(),
         }
     }

@@ -197,8 +197,8 @@ fn check_certificates(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Envi
     if own.peek().is_none() || own.any(|listener| !environment.unasking_listeners.contains(listener)) {
         return;
     }
-    let Some(step) = cx.steps.iter().find(|step| *step.assertion == *"authenticate_mtls") else { return };
-    let message = format!("`authenticate_mtls` at {} never sees a certificate: no listener asks for one", step.place);
+    let Some(step) = cx.wants_certificate.first().and_then(|step| cx.steps.get(usize::from(*step))) else { return };
+    let message = format!("`{}` at {} never sees a certificate: no listener asks for one", step.assertion, step.place);
     let help = "give the listener `tls: { client_certificates: optional, client_ca: FILE, ... }` in gateway.yaml";
     cx.refuse::<()>("policy.no_certificates", doc.service.span, &message, help);
 }

@@ -1,6 +1,8 @@
 //! TLS of a whole process: listeners, what policies see of it, and certificates that change while it serves.
 
+use gatewright::jose::{Algorithm, SigningKey};
 use rcgen::KeyPair;
+use serde_json::json;
 
 use crate::authority::Authority;
 use crate::harness::{Folder, Gateway, gatewright};
@@ -98,4 +100,46 @@ fn files_that_are_no_pair_keep_the_gateway_from_starting() {
     assert_eq!(said.code, 3, "{}", said.out);
     assert!(said.out.contains("config.bad_certificate") && said.out.contains("gateway.yaml:2:"), "{}", said.out);
     assert!(said.out.contains("it is not the key of the certificate in"), "{}", said.out);
+}
+
+#[test]
+fn a_service_that_wants_certificates_needs_a_listener_that_asks() {
+    let authority = Authority::new();
+    let jwks = json!({ "keys": [SigningKey::generate(Algorithm::Es256).unwrap().to_public_jwk()] });
+    let provider = format!(
+        "identity_provider: corp\nkind: jwt\nissuer: https://idp\nkeys: {{ inline: {jwks} }}\naudience: orders\n---\n"
+    );
+    let asking = GATEWAY.replace("gw.key", "gw.key, client_certificates: optional, client_ca: ca.pem");
+    let other = GATEWAY.replace("listeners:\n", "listeners:\n  - { name: other, address: 127.0.0.1:0 }\n");
+    let both = asking.replace("listeners:\n", "listeners:\n  - { name: other, address: 127.0.0.1:0 }\n");
+    for (step, wants) in [
+        ("authenticate_mtls", true),
+        ("authenticate_jwt: { issuer: corp, bound: mtls }", true),
+        ("authenticate_jwt: corp", false),
+    ] {
+        for (config, listeners, refused) in [
+            (GATEWAY, "", wants),
+            (&asking, "", false),
+            (&other, "", wants),
+            (&both, "", false),
+            (&both, "listeners: [other]\n", wants),
+        ] {
+            let policy = format!(
+                "{provider}service: a\nmatch: {{ path: /a }}\n{listeners}policy:\n  - if: request.method == 'PUT'\n    \
+                 then:\n      - {step}\n  - respond: 204\n"
+            );
+            let folder = Folder::with(&[("gateway.yaml", config), ("policies/a.yaml", &policy)]);
+            authority.renew(&folder, &["a.test"]);
+            folder.write("ca.pem", &authority.pem());
+            let said = gatewright(&folder.0, &["check"]);
+            assert_eq!(
+                said.out.contains("policy.no_certificates"),
+                refused,
+                "{step} {config} {listeners}: {}",
+                said.out
+            );
+            let named = format!("`{}` at ", step.split(':').next().unwrap());
+            assert!(!refused || said.out.contains(&named), "{}", said.out);
+        }
+    }
 }
