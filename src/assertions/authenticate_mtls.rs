@@ -3,7 +3,8 @@
 //! The listener has verified the certificate (RFC 5280 §6, with the purpose of clients, against its `client_ca` and
 //! its revocation lists); this step looks at the time again, since connections live long, may narrow whom it trusts,
 //! and says who it is. Names are compared as parsed parts (RFC 5280 §7.1), DNS names with one leading `*.` label
-//! allowed in the policy. It reads no header fields and asks no directory.
+//! allowed in the policy. It reads no header fields; a directory adds groups and attributes, and decides nothing but that a
+//! disabled user is not let in.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::engine::read::Slot;
 use crate::engine::value::{Element, Type, Value};
 use crate::fault::Fault;
 use crate::identity::Identity;
+use crate::identity::users::{Listed, Users};
 use crate::source::{Literal, Name, OneOrMany};
 use crate::tls::{ClientCertificate, ClientTrust, Distrust, Dn};
 
@@ -26,6 +28,7 @@ use crate::tls::{ClientCertificate, ClientTrust, Distrust, Dn};
 const FINGERPRINT_DIGITS: usize = 64;
 
 pub const KIND: Kind = Kind {
+    main: Some("trust"),
     sets: &[
         Output { name: "cert.subject", ty: Type::Text, absent: false, doc: "Its subject, as in RFC 4514." },
         Output { name: "cert.issuer", ty: Type::Text, absent: false, doc: "Its issuer, as in RFC 4514." },
@@ -43,6 +46,18 @@ pub const KIND: Kind = Kind {
         },
         Output { name: "auth.scheme", ty: Type::Text, absent: false, doc: "`mtls`" },
         Output { name: "auth.subject", ty: Type::Text, absent: false, doc: "What `subject` chooses." },
+        Output {
+            name: "auth.groups",
+            ty: Type::List(Element::Text),
+            absent: false,
+            doc: "The groups that `directory` knows of the subject.",
+        },
+        Output {
+            name: "auth.attributes",
+            ty: Type::Map(Element::Text),
+            absent: false,
+            doc: "The attributes that `directory` knows of the subject.",
+        },
     ],
     faults: &[
         FaultDoc { code: "authenticate_mtls.missing", status: 401, doc: "The client has shown no certificate." },
@@ -59,12 +74,13 @@ pub const KIND: Kind = Kind {
         FaultDoc {
             code: "authenticate_mtls.not_allowed",
             status: 403,
-            doc: "Nothing of `allow` fits the certificate, or it has no name of the kind that `subject` wants.",
+            doc: "Nothing of `allow` fits the certificate, or it has no name of the kind that `subject` wants, or the user is disabled in `directory`.",
         },
     ],
-    examples: &[Example {
-        title: "Services by the names in their certificates",
-        yaml: r#"
+    examples: &[
+        Example {
+            title: "Services by the names in their certificates",
+            yaml: r#"
 service: example
 match: { path: /items }
 policy:
@@ -89,7 +105,45 @@ tests:
       fault: authenticate_mtls.missing
       headers: { www-authenticate: 'ClientCertificate realm="example"' }
 "#,
-    }],
+        },
+        Example {
+            title: "People by their mail address, with the groups of a directory",
+            yaml: r#"
+users: staff
+entries:
+  ann@example.com:
+    password: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
+    groups: [managers]
+    attributes: { site: north }
+---
+service: example
+match: { path: /items }
+policy:
+  - authenticate_mtls: { subject: san_email, directory: staff }
+  - authorize: managers
+  - respond: { text: "${auth.subject} of ${auth.attributes.site ?? 'nowhere'}" }
+tests:
+  given:
+    users:
+      staff:
+        ann@example.com: { password: pw, groups: [managers], attributes: { site: north } }
+        dan@example.com: { password: pw, groups: [managers], disabled: true }
+  cases:
+    - name: somebody whom the directory knows
+      request: { client: { certificate: { san_email: ann@example.com } } }
+      expect: { status: 200, text: ann@example.com of north }
+    - name: somebody whom it does not know has no groups
+      request: { client: { certificate: { san_email: eve@example.com } } }
+      expect: { status: 403, fault: authorize.group }
+    - name: somebody who is disabled
+      request: { client: { certificate: { san_email: dan@example.com } } }
+      expect: { status: 403, fault: authenticate_mtls.not_allowed }
+    - name: a certificate without an address
+      request: { client: { certificate: { san_dns: ann.example.com } } }
+      expect: { status: 403, fault: authenticate_mtls.not_allowed }
+"#,
+        },
+    ],
     ..Kind::of::<AuthenticateMtls>(
         "authenticate_mtls",
         "Identifies the caller by its TLS client certificate.",
@@ -110,6 +164,10 @@ struct AuthenticateMtls {
     /// Whom to let in; one match suffices. Everybody with a trusted certificate without it.
     #[serde(default)]
     allow: Option<AllowDoc>,
+    /// Name of a `users` document: the entry that is called like the subject adds its groups and attributes. Who is not
+    /// in it has none, who is disabled there is not let in.
+    #[serde(default)]
+    directory: Option<Name>,
     /// Realm of the challenge; the service's name without it.
     #[serde(default)]
     realm: Option<Literal>,
@@ -175,6 +233,10 @@ impl Assertion for AuthenticateMtls {
             }
             None => None,
         };
+        let directory = match &self.directory {
+            Some(name) => Some(cx.resource("users", name, |all| &all.users)?),
+            None => None,
+        };
         let allow = match self.allow {
             Some(doc) => Some(doc.compile(step, cx)?),
             None => None,
@@ -187,6 +249,7 @@ impl Assertion for AuthenticateMtls {
             trust,
             subject: self.subject,
             allow,
+            directory,
             challenge: challenge?,
             identity: identity?,
             slots,
@@ -252,6 +315,7 @@ struct AuthenticateMtlsStep {
     trust: Option<ClientTrust>,
     subject: SubjectWord,
     allow: Option<Allow>,
+    directory: Option<Arc<Users>>,
     challenge: HeaderValue,
     identity: Slot,
     /// Of `cert.*`, in the order of the outputs.
@@ -296,7 +360,18 @@ impl AuthenticateMtlsStep {
                 "the certificate has no name of the kind that is wanted",
             ));
         };
-        x.identify(self.identity, Arc::new(Identity::new("mtls", subject.into())));
+        let mut identity = Identity::new("mtls", subject.as_str().into());
+        match self.directory.as_ref().map(|directory| directory.listed(&subject)) {
+            None | Some(Listed::Unknown) => {}
+            Some(Listed::As(user)) => {
+                identity.groups = user.groups.clone();
+                identity.attributes = user.attributes.clone();
+            }
+            Some(Listed::Disabled) => {
+                return Err(denied("authenticate_mtls.not_allowed", "the user is disabled in the directory"));
+            }
+        }
+        x.identify(self.identity, Arc::new(identity));
         for (slot, value) in self.slots.iter().zip(values(certificate)) {
             x.set(*slot, value);
         }
@@ -339,40 +414,5 @@ fn values(certificate: &ClientCertificate) -> [Value; 9] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_is_one_label() {
-        for (wanted, name, fits) in [
-            ("a.test", "a.test", true),
-            ("a.test", "b.a.test", false),
-            ("*.a.test", "b.a.test", true),
-            ("*.a.test", "a.test", false),
-            ("*.a.test", "c.b.a.test", false),
-            ("*.a.test", ".a.test", false),
-        ] {
-            assert_eq!(dns_fits(wanted, name), fits, "{wanted} {name}");
-        }
-    }
-
-    #[test]
-    fn the_subject_is_what_was_asked_for_or_nothing() {
-        let certificate = ClientCertificate {
-            subject: Dn::parse("CN=app,O=Example").unwrap(),
-            san_email: vec!["app@example.com".to_owned()],
-            ..ClientCertificate::default()
-        };
-        for (word, expected) in [
-            (SubjectWord::Auto, Some("app@example.com")),
-            (SubjectWord::SanUri, None),
-            (SubjectWord::SanDns, None),
-            (SubjectWord::SanEmail, Some("app@example.com")),
-            (SubjectWord::CommonName, Some("app")),
-            (SubjectWord::Dn, Some("CN=app,O=Example")),
-        ] {
-            assert_eq!(subject(word, &certificate).as_deref(), expected, "{word:?}");
-        }
-        assert_eq!(subject(SubjectWord::Auto, &ClientCertificate::default()), None);
-    }
-}
+#[path = "authenticate_mtls/tests.rs"]
+mod tests;

@@ -39,7 +39,10 @@ use crate::identity::hash_pool::HashPool;
 use crate::identity::throttle::{Guessing, Throttle};
 use crate::policy::build::{Environment, compile, parse_files};
 use crate::policy::files::Files;
+use crate::secret::keyed_digest;
 use crate::source::{Diagnostics, Severity, render};
+use crate::store::seen::Seen;
+use crate::tls::{ClientCertificate, Session};
 use crate::upstream::{Answer, Call, SendError};
 
 /// Room for a request and its answer on the way, in bytes.
@@ -53,6 +56,8 @@ pub struct Trial {
     pub clock: Rc<Frozen>,
     /// Who sends, where it is not the peer: the peer is a trusted proxy then.
     pub client: Cell<IpAddr>,
+    /// The certificate that it shows, over TLS.
+    pub certificate: RefCell<Option<ClientCertificate>>,
     /// Time that passes between the head of a request and its first step.
     pub queued: Cell<Duration>,
     upstream: Rc<Upstream>,
@@ -188,10 +193,30 @@ impl Trial {
 
     /// Serves a snapshot.
     pub fn serving(snapshot: Arc<Snapshot>, records: Records) -> Trial {
+        Trial::on(snapshot, records, Random::seeded(7), Seen::default())
+    }
+
+    /// Serves a whole set on a system that gives no random bytes.
+    pub fn without_randomness(yaml: &str) -> Trial {
+        Trial::on(Arc::new(loads(yaml)), Records::Kept(RefCell::default()), Random::Exhausted, Seen::default())
+    }
+
+    /// Serves a whole set where nothing more can be remembered of what may come once.
+    pub fn with_full_memory(yaml: &str) -> Trial {
+        let seen = Seen::with_capacity(1);
+        (0..1000).for_each(|number| {
+            let _ = seen.first_time(keyed_digest("trial", &[&u64::to_le_bytes(number)]), u64::MAX, 0);
+        });
+        Trial::on(Arc::new(loads(yaml)), Records::Kept(RefCell::default()), Random::seeded(7), seen)
+    }
+
+    fn on(snapshot: Arc<Snapshot>, records: Records, random: Random, seen: Seen) -> Trial {
         let environment = Environment::default();
         let throttle = Throttle::new(Guessing::default());
         let hashes = HashPool::new(1, 1).unwrap();
-        let shared = Arc::new(Shared::new(environment.limits, 1, throttle, hashes, snapshot));
+        let mut shared = Shared::new(environment.limits, 1, throttle, hashes, snapshot);
+        shared.seen = seen;
+        let shared = Arc::new(shared);
         let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
         let clock = Frozen::at(start);
         let upstream = Rc::new(Upstream::default());
@@ -200,16 +225,33 @@ impl Trial {
             shared,
             Clock::Frozen(clock.clone()),
             Wheel::new(),
-            Random::seeded(7),
+            random,
             Transport::Given(upstream.clone()),
             records,
         );
-        Trial { worker: Rc::new(worker), clock, client: Cell::new(PEER), queued: Cell::default(), upstream }
+        Trial {
+            worker: Rc::new(worker),
+            clock,
+            client: Cell::new(PEER),
+            certificate: RefCell::default(),
+            queued: Cell::default(),
+            upstream,
+        }
     }
 
     /// Swaps the policies as a reload does.
     pub fn reload(&self, steps: &str) {
-        self.worker.shared.swap(Arc::new(loads(&service(steps))));
+        self.reload_set(&service(steps));
+    }
+
+    /// The same with a whole set.
+    pub fn reload_set(&self, yaml: &str) {
+        self.worker.shared.swap(Arc::new(loads(yaml)));
+    }
+
+    /// Where passwords are checked.
+    pub fn hashes(&self) -> &HashPool {
+        &self.worker.shared.hashes
     }
 
     /// The numbers of the process, as they are scraped.
@@ -308,7 +350,11 @@ impl Trial {
 
     fn sender(&self) -> Client {
         let ip = self.client.get();
-        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, is_proxy: false, tls: None }
+        let tls = self.certificate.borrow().clone().map(|certificate| {
+            let cipher = "TLS_AES_256_GCM_SHA384".to_owned();
+            Arc::new(Session { version: "1.3", cipher, server_name: None, alpn: None, client: Some(certificate) })
+        });
+        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, is_proxy: false, tls }
     }
 
     async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {

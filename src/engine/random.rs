@@ -8,6 +8,9 @@ pub enum Random {
     System,
     /// Reproducible and not secret: for tests only (SplitMix64).
     Seeded(Cell<u64>),
+    /// A system that gives none.
+    #[cfg(test)]
+    Exhausted,
 }
 
 impl Random {
@@ -28,6 +31,8 @@ impl Random {
                 }
                 true
             }
+            #[cfg(test)]
+            Random::Exhausted => false,
         }
     }
 

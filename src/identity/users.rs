@@ -109,6 +109,15 @@ impl fmt::Display for Denial {
     }
 }
 
+/// What a directory says of somebody whom others have authenticated.
+#[derive(Debug, Clone, Copy)]
+pub enum Listed<'u> {
+    /// With these groups and attributes.
+    As(&'u Identity),
+    Disabled,
+    Unknown,
+}
+
 /// What came of a check.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -208,6 +217,15 @@ impl Users {
     /// decides; where none does, the last is asked all the same, so that the work is done.
     pub fn knows(&self, name: &str) -> bool {
         self.entries.contains_key(&folded(name, self.ignore_case))
+    }
+
+    /// Looks somebody up whom others have authenticated.
+    pub fn listed(&self, name: &str) -> Listed<'_> {
+        match self.entries.get(&folded(name, self.ignore_case)) {
+            Some(entry) if entry.disabled => Listed::Disabled,
+            Some(entry) => Listed::As(&entry.identity),
+            None => Listed::Unknown,
+        }
     }
 
     /// Begins a check. `client` is the address of the client and `now_ms` a monotonic time; `throttle` is that of the

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{ListenerFiles, Listening, MinVersion, Pair, provider};
+use super::{ClientCertificate, ListenerFiles, Listening, MinVersion, Pair, provider};
 
 /// Serial number of every client's certificate.
 const SERIAL: u64 = 77;
@@ -70,6 +70,11 @@ impl Authority {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let builder = builder.with_root_certificates(roots);
         Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
+    }
+
+    /// What is known of a client that shows such a certificate.
+    pub fn certificate(&self, common_name: &str, names: &[&str]) -> ClientCertificate {
+        ClientCertificate::of(&[self.sign_client(common_name, names).0]).unwrap()
     }
 
     fn sign_client(

@@ -1,0 +1,153 @@
+//! Whom certificates name, whom they let in, and what is refused, over certificates that were really signed.
+
+use super::*;
+use crate::assertions::trial::{Trial, codes};
+use crate::tls::testing::{Authority, Folder};
+
+#[test]
+fn a_star_is_one_label() {
+    for (wanted, name, fits) in [
+        ("a.test", "a.test", true),
+        ("a.test", "b.a.test", false),
+        ("*.a.test", "b.a.test", true),
+        ("*.a.test", "a.test", false),
+        ("*.a.test", "c.b.a.test", false),
+        ("*.a.test", ".a.test", false),
+    ] {
+        assert_eq!(dns_fits(wanted, name), fits, "{wanted} {name}");
+    }
+}
+
+/// A certificate that has one name of each kind.
+fn full() -> ClientCertificate {
+    ClientCertificate {
+        subject: Dn::parse("CN=app,O=Example").unwrap(),
+        issuer: Dn::parse("CN=clients").unwrap(),
+        serial: "4d".to_owned(),
+        san_dns: vec!["app.example.com".to_owned(), "b.internal.example".to_owned()],
+        san_uri: vec!["spiffe://example/app".to_owned()],
+        san_email: vec!["app@example.com".to_owned()],
+        not_before: NOW_S - 10,
+        not_after: NOW_S + 10,
+        fingerprint_sha256: "ab".repeat(32),
+        ..ClientCertificate::default()
+    }
+}
+
+/// The clock of a trial: 2026-03-01T12:00:00Z.
+const NOW_S: i64 = 1_772_366_400;
+
+#[test]
+fn the_subject_is_what_was_asked_for_or_nothing() {
+    let certificate = ClientCertificate { san_uri: Vec::new(), san_dns: Vec::new(), ..full() };
+    for (word, expected) in [
+        (SubjectWord::Auto, Some("app@example.com")),
+        (SubjectWord::SanUri, None),
+        (SubjectWord::SanDns, None),
+        (SubjectWord::SanEmail, Some("app@example.com")),
+        (SubjectWord::CommonName, Some("app")),
+        (SubjectWord::Dn, Some("CN=app,O=Example")),
+    ] {
+        assert_eq!(subject(word, &certificate).as_deref(), expected, "{word:?}");
+    }
+    assert_eq!(subject(SubjectWord::Auto, &ClientCertificate::default()), None);
+    // Of all that there is: URI, DNS name, mail address, subject.
+    let mut certificate = full();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(subject(SubjectWord::Auto, &certificate).unwrap());
+        let names = [&mut certificate.san_uri, &mut certificate.san_dns, &mut certificate.san_email];
+        names.into_iter().find(|names| !names.is_empty()).map(Vec::clear);
+    }
+    assert_eq!(seen, ["spiffe://example/app", "app.example.com", "app@example.com", "CN=app,O=Example"]);
+}
+
+fn set(params: &str) -> String {
+    format!(
+        "service: trial\nmatch: {{ path: \"/{{*rest}}\" }}\npolicy:\n  - authenticate_mtls{params}\n  - respond: {{ status: 204 }}\n"
+    )
+}
+
+/// The code of what is said to a certificate.
+fn judged(params: &str, certificate: ClientCertificate) -> Option<String> {
+    let trial = Trial::of_set(&set(params));
+    trial.certificate.replace(Some(certificate));
+    let outcome = trial.get("/");
+    assert_eq!(outcome.status, if outcome.fault.is_some() { 403 } else { 204 }, "{outcome:?}");
+    outcome.fault.map(|code| code.strip_prefix("authenticate_mtls.").unwrap().to_owned())
+}
+
+#[test]
+fn one_match_of_allow_suffices_and_names_are_compared_whole() {
+    let cases = [
+        ("dn: \"CN=app,O=Example\"", true),
+        ("dn: \"O=Example,CN=app\"", false),
+        ("dn: \"CN=app\"", false),
+        ("san_dns: App.Example.com", true),
+        ("san_dns: \"*.example.com\"", true),
+        ("san_dns: \"*.com\"", false),
+        ("san_uri: spiffe://example/app", true),
+        ("san_uri: spiffe://example/app/", false),
+        ("san_email: app@example.com", true),
+        ("san_email: other@example.com", false),
+        ("fingerprint_sha256: FINGER", true),
+        ("san_email: other@example.com, san_uri: [x, spiffe://example/app]", true),
+    ];
+    let finger = vec!["AB"; 32].join(":");
+    for (allow, passes) in cases {
+        let params = format!(": {{ allow: {{ {} }} }}", allow.replace("FINGER", &format!("\"{finger}\"")));
+        let fault = judged(&params, full());
+        assert_eq!(fault.as_deref(), (!passes).then_some("not_allowed"), "{allow}");
+    }
+}
+
+#[test]
+fn its_time_counts_at_each_request() {
+    for (from_s, to_s, fault) in [(0, 10, None), (-10, 0, None), (1, 10, Some("expired")), (-10, -1, Some("expired"))] {
+        let certificate = ClientCertificate { not_before: NOW_S + from_s, not_after: NOW_S + to_s, ..full() };
+        assert_eq!(judged("", certificate).as_deref(), fault, "{from_s} {to_s}");
+    }
+}
+
+#[test]
+fn trust_narrows_whom_the_listener_lets_in() {
+    let (folder, own, other) = (Folder::new(), Authority::new("own"), Authority::new("other"));
+    let path = folder.write("own.pem", &own.pem());
+    let key = format!("key: own\nkind: certificates\nfrom: {{ file: {} }}\n---\n", path.display());
+    for params in [": own", ": { trust: own }"] {
+        let trial = Trial::of_set(&(key.clone() + &set(params)));
+        for (authority, fault) in [(&own, None), (&other, Some("authenticate_mtls.untrusted"))] {
+            trial.certificate.replace(Some(authority.certificate("app", &["app.test"])));
+            let outcome = trial.get("/");
+            assert_eq!((outcome.status, outcome.fault.as_deref()), (if fault.is_some() { 403 } else { 204 }, fault));
+        }
+    }
+    assert_eq!(codes(&set(": nobodys")), ["policy.unknown_name"]);
+}
+
+#[test]
+fn all_that_is_set_can_be_read() {
+    let steps = "service: trial
+match: { path: \"/{*rest}\" }
+policy:
+  - authenticate_mtls
+  - respond: { text: \"${auth.scheme}|${auth.subject}|${auth.groups}|${cert.subject}|${cert.issuer}|${cert.serial}|${cert.san_dns}|${cert.san_uri}|${cert.san_email}|${unix(cert.not_before ?? now())}|${unix(cert.not_after ?? now())}|${cert.fingerprint_sha256}\" }";
+    let trial = Trial::of_set(steps);
+    trial.certificate.replace(Some(full()));
+    let wanted = format!(
+        "mtls|spiffe://example/app||CN=app,O=Example|CN=clients|4d|app.example.com, b.internal.example|spiffe://example/app|\
+         app@example.com|{}|{}|{}",
+        NOW_S - 10,
+        NOW_S + 10,
+        "ab".repeat(32)
+    );
+    assert_eq!(trial.get("/").body, wanted);
+}
+
+#[test]
+fn without_a_certificate_one_is_asked_for() {
+    let trial = Trial::of_set(&set(": { realm: Orders }"));
+    let outcome = trial.get("/");
+    assert_eq!((outcome.status, outcome.fault.as_deref()), (401, Some("authenticate_mtls.missing")));
+    assert_eq!(outcome.header("www-authenticate"), Some("ClientCertificate realm=\"Orders\""));
+}
