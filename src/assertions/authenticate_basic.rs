@@ -269,53 +269,5 @@ fn decode(credential: &str) -> Result<Zeroizing<String>, &'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::assertions::trial::{Outcome, Trial};
-
-    #[test]
-    fn credentials_are_strict_base64_of_utf8() {
-        assert_eq!(decode("QWxhZGRpbjpvcGVuIHNlc2FtZQ==").unwrap().as_str(), "Aladdin:open sesame");
-        assert_eq!(decode("dGVzdDoxMjPCow==").unwrap().as_str(), "test:123£"); // RFC 7617 §2.1
-        for wrong in ["QWxhZGRpbjpvcGVuIHNlc2FtZQ", "QWxh ZGRpbg==", "dGVzdDox/_==", "/w==", "QR=="] {
-            assert!(decode(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    /// The password is that of the hash's test vector.
-    const SET: &str = r#"
-users: staff
-entries:
-  ann: { password: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2", groups: [managers] }
----
-service: trial
-match: { path: "/{*rest}" }
-policy:
-  - authenticate_basic: staff
-  - respond: { text: "${auth.subject} ${auth.groups}" }
-"#;
-
-    fn with(trial: &Trial, userinfo: &str) -> Outcome {
-        let field = format!("basic  {}", BASE64.encode(userinfo.as_bytes()));
-        trial.send("GET", "/", &[("authorization", field.as_str())], "")
-    }
-
-    #[test]
-    fn a_right_password_passes_and_every_other_is_told_alike() {
-        let trial = Trial::of_set(SET);
-        for _ in 0..2 {
-            let right = with(&trial, "ann:correct horse"); // the second time out of memory
-            assert_eq!((right.status, right.body.as_str()), (200, "ann managers"), "{right:?}");
-        }
-        let missing = trial.get("/");
-        assert_eq!(missing.header("www-authenticate"), Some(r#"Basic realm="trial", charset="UTF-8""#));
-        assert_eq!(missing.fault.as_deref(), Some("authenticate_basic.missing"));
-        for wrong in ["ann:wrong", "eve:correct horse"] {
-            let denied = with(&trial, wrong);
-            assert_eq!((denied.status, denied.fault.as_deref()), (401, Some("authenticate_basic.invalid")));
-        }
-        for malformed in ["ann:", ":correct horse", "ann", "ann:a\tb"] {
-            assert_eq!(with(&trial, malformed).fault.as_deref(), Some("authenticate_basic.malformed"), "{malformed}");
-        }
-    }
-}
+#[path = "authenticate_basic/tests.rs"]
+mod tests;

@@ -225,39 +225,5 @@ impl GenerateSecurityHashStep {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::assertions::trial::{Trial, refusals, service};
-
-    #[test]
-    fn parts_are_joined_and_bytes_are_taken_as_they_are() {
-        let secret = "secret: partner\nfrom: { env: PARTNER_SECRET }\n---\n";
-        let steps = "  - generate_security_hash: { data: [\"${request.method}\", \"${request.body}\", 7], separator: \"|\", key: { secret: partner }, encoding: base64url }
-  - respond: { text: \"${hash.algorithm} ${hash.value} ${hex(hash.bytes)}\" }";
-        let outcome = Trial::of_set(&format!("{secret}{}", service(steps))).send("POST", "/", &[], "abc");
-        let mut hasher = Algorithm::HmacSha256.hasher(b"test-value-0123456789");
-        hasher.update(b"POST|abc|7");
-        let hash = hasher.finish();
-        let (value, hex) = (data_encoding::BASE64URL_NOPAD.encode(&hash), data_encoding::HEXLOWER.encode(&hash));
-        assert_eq!(outcome.body, format!("hmac-sha256 {value} {hex}"));
-    }
-
-    #[test]
-    fn keys_belong_to_hmac_and_plain_digests_of_client_data_are_no_keys() {
-        let wrong = [
-            ("{ data: a }", "policy.missing_parameter"),
-            ("{ data: a, algorithm: md5, key: k }", "policy.bad_value"),
-            ("{ data: [], algorithm: md5 }", "policy.empty_list"),
-            ("{ data: a, algorithm: md5, message: request }", "policy.bad_value"),
-        ];
-        for (params, code) in wrong {
-            let steps = format!("  - generate_security_hash: {params}\n  - respond: {{ status: 204 }}");
-            assert_eq!(refusals(&steps), [code], "{params}");
-        }
-        let steps = "  - generate_security_hash: { data: \"${request.path}\", algorithm: sha256 }
-  - as: signed
-    generate_security_hash: { data: a, key: { value: \"${hash.value}\" } }
-  - respond: { status: 204 }";
-        assert_eq!(refusals(steps), ["policy.key_from_client"]);
-    }
-}
+#[path = "generate_security_hash/tests.rs"]
+mod tests;

@@ -210,6 +210,18 @@ fn a_dead_grant_is_not_asked_for_again_until_somebody_connects_it() {
 }
 
 #[test]
+fn a_grant_that_somebody_has_replaced_meanwhile_is_not_dead() {
+    let cloud = Cloud::start(Login::Gives(3600));
+    let folder = folder(&cloud, -10);
+    cloud.login(Login::Replaced(folder.path(FILE)));
+    let gateway = Gateway::serve(folder);
+    assert_eq!(gateway.get("/x").status, 200);
+    let seen = cloud.seen.lock().unwrap().refreshes.clone();
+    let tokens: Vec<&str> = seen.iter().filter_map(|body| body.rsplit('=').next()).collect();
+    assert_eq!(tokens, ["r0", "connected-meanwhile"]);
+}
+
+#[test]
 fn a_session_that_nobody_has_connected_waits_for_its_file() {
     let cloud = Cloud::start(Login::Gives(3600));
     let policy = policy(cloud.address, "");

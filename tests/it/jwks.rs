@@ -22,6 +22,8 @@ enum Behaviour {
     Endless(usize),
     Redirect,
     Status(u16),
+    /// A description (OpenID Connect Discovery §4), and keys at `/jwks`.
+    Described(String, String),
 }
 
 /// A provider on a port of its own.
@@ -60,7 +62,8 @@ impl Provider {
 
 fn answer(mut tcp: TcpStream, behaviour: &Mutex<Behaviour>, fetches: &AtomicUsize) {
     let mut reader = BufReader::new(tcp.try_clone().unwrap());
-    let mut line = String::new();
+    let (mut first, mut line) = (String::new(), String::new());
+    let _ = reader.read_line(&mut first);
     while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
         line.clear();
     }
@@ -75,6 +78,10 @@ fn answer(mut tcp: TcpStream, behaviour: &Mutex<Behaviour>, fetches: &AtomicUsiz
         }
         Behaviour::Redirect => write!(tcp, "HTTP/1.1 302 Found\r\nlocation: /jwks\r\ncontent-length: 0\r\n\r\n"),
         Behaviour::Status(status) => write!(tcp, "HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n"),
+        Behaviour::Described(description, keys) => {
+            let text = if first.starts_with("GET /jwks ") { keys } else { description };
+            write!(tcp, "{head}content-length: {}\r\n\r\n{text}", text.len())
+        }
         Behaviour::Hang => tcp.read_to_end(&mut Vec::new()).map(drop), // until the gateway has had enough
     };
     drop(sent);
@@ -107,7 +114,10 @@ fn policy(provider: SocketAddr) -> String {
 }
 
 fn send(gateway: &Gateway, token: &str) -> Answer {
-    let main = gateway.main;
+    ask(gateway.main, token)
+}
+
+fn ask(main: SocketAddr, token: &str) -> Answer {
     let fields = format!("host: {main}\r\nauthorization: Bearer {token}\r\nconnection: close");
     exchange(main, &format!("GET /orders HTTP/1.1\r\n{fields}\r\n\r\n"))
 }
@@ -137,9 +147,16 @@ fn a_provider_that_is_not_there_holds_nobody_up_and_is_asked_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (signing, gateway) = (key("a"), gateway(address));
+    let (signing, begun, gateway) = (key("a"), Instant::now(), gateway(address));
     assert_eq!(gateway.get("/open").body, "open");
     until_fetched(&gateway, address, |keys| keys["last_error"].is_string());
+    // A second time by itself, and not all the time.
+    until_fetched(&gateway, address, |keys| keys["fetches"].as_u64() >= Some(2));
+    let standing = gateway.ask_admin("GET", "/readyz").json();
+    let fetches = standing["keys"][format!("http://{address}/jwks").as_str()]["fetches"].as_u64().unwrap();
+    let elapsed_s = begun.elapsed().as_secs();
+    println!("unreachable: {fetches} fetches in {elapsed_s} s");
+    assert!(elapsed_s >= 1 && fetches <= 2 + u64::from((elapsed_s + 1).ilog2()), "{fetches} in {elapsed_s} s");
     let refused = send(&gateway, &token(&signing));
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert!(refused.body.contains("authenticate_jwt.keys_unavailable"));
@@ -244,10 +261,23 @@ fn an_answer_that_never_comes_or_never_ends_is_given_up() {
         (Behaviour::Keys("{\"keys\":[]}".into()), "no key"),
         (Behaviour::Keys("<html>".into()), "no JWK Set"),
     ] {
-        let provider = Provider::start(behaviour);
+        let (provider, begun) = (Provider::start(behaviour), Instant::now());
         let gateway = gateway(provider.address);
         assert_eq!(gateway.get("/open").body, "open");
-        assert_eq!(send(&gateway, &token(&good)).status, 503);
+        // All who come meanwhile wait for the one fetch, or are told at once.
+        let (main, token_of_all) = (gateway.main, token(&good));
+        let asking: Vec<_> = (0..20)
+            .map(|_| {
+                let token = token_of_all.clone();
+                std::thread::spawn(move || ask(main, &token).status)
+            })
+            .collect();
+        assert!(asking.into_iter().all(|asking| asking.join().unwrap() == 503), "{why}");
+        // By itself after 1, 2, 4 s and so on; once more for those who asked, and then not for 10 s.
+        let (fetches, elapsed_s) = (provider.fetches() as u64, begun.elapsed().as_secs());
+        let allowed = 3 + u64::from((elapsed_s + 1).ilog2()) + elapsed_s / 10;
+        println!("{why}: {fetches} fetches for 20 requests in {:?}", begun.elapsed());
+        assert!((1..=allowed).contains(&fetches), "{why}: {fetches} fetches in {elapsed_s} s");
         until_fetched(&gateway, provider.address, |keys| {
             keys["last_error"].as_str().is_some_and(|said| said.contains(why))
         });
@@ -272,4 +302,72 @@ fn keys_serve_on_through_an_outage_and_over_a_restart() {
     // Nobody knows whether this one is a new key: that is no reason to say no.
     let unknown = send(&again, &token(&key("unknown")));
     assert!(unknown.status == 503 && unknown.body.contains("authenticate_jwt.keys_unavailable"), "{}", unknown.body);
+}
+
+/// A provider of kind `oidc`, whose description names the keys.
+fn discovering(issuer: &str, more: &str) -> Gateway {
+    let keys = format!("keys: {{ url: \"http://{}/jwks\" }}\n", issuer.trim_start_matches("http://"));
+    let policy = policy(issuer.trim_start_matches("http://").parse().unwrap());
+    let policy = policy.replace(&keys, more).replace("kind: jwt", "kind: oidc");
+    Gateway::start(&[("policies/orders.yaml", &policy.replace("issuer: https://idp", &format!("issuer: {issuer}")))])
+}
+
+fn standing(gateway: &Gateway, issuer: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
+    let url = format!("{issuer}/.well-known/openid-configuration");
+    gateway.admin_until("/readyz", |answer| wanted(&answer.json()["keys"][url.as_str()]));
+}
+
+fn token_of(key: &SigningKey, issuer: &str) -> String {
+    let claims = json!({ "iss": issuer, "aud": "orders", "sub": "ann", "exp": 4_000_000_000_u64 });
+    key.sign(Algorithm::Es256, Map::new(), claims.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_description_says_where_the_keys_are_and_whose() {
+    let good = key("good");
+    let Behaviour::Keys(text) = keys(&[&good]) else { unreachable!() };
+    let provider = Provider::start(Behaviour::Hang);
+    let issuer = format!("http://{}", provider.address);
+    let described = |issuer: &str, uri: String| {
+        Behaviour::Described(json!({ "issuer": issuer, "jwks_uri": uri }).to_string(), text.clone())
+    };
+    provider.now(described(&issuer, format!("{issuer}/jwks")));
+    let gateway = discovering(&issuer, "");
+    assert_eq!(send(&gateway, &token_of(&good, &issuer)).body, "ann");
+    assert_eq!(provider.fetches(), 2, "the description and the keys");
+    for (behaviour, why) in [
+        (described("https://idp.example.com", format!("{issuer}/jwks")), "is of the issuer `https://idp.example.com`"),
+        (described(&format!("{issuer}/"), format!("{issuer}/jwks")), "is of the issuer"),
+        (described(&issuer, "http://idp.example.com/jwks".to_owned()), "is not https"),
+        (described(&issuer, "file:///etc/passwd".to_owned()), "is no URL"),
+        (Behaviour::Described(json!({ "issuer": issuer }).to_string(), String::new()), "has no `jwks_uri`"),
+        (Behaviour::Described("{".into(), String::new()), "the description"),
+    ] {
+        provider.now(behaviour);
+        let gateway = discovering(&issuer, "");
+        standing(&gateway, &issuer, |keys| keys["last_error"].as_str().is_some_and(|said| said.contains(why)));
+        assert_eq!(send(&gateway, &token_of(&good, &issuer)).status, 503, "{why}");
+    }
+}
+
+#[test]
+fn a_description_leads_to_a_private_address_only_where_that_is_allowed() {
+    let good = key("good");
+    let Behaviour::Keys(text) = keys(&[&good]) else { unreachable!() };
+    let (provider, inside) = (Provider::start(Behaviour::Hang), Provider::start(keys(&[&good])));
+    let issuer = format!("http://{}", provider.address);
+    let description = json!({ "issuer": issuer, "jwks_uri": format!("http://{}/jwks", inside.address) });
+    provider.now(Behaviour::Described(description.to_string(), text));
+    for (more, allowed) in [
+        ("", false),
+        ("allow_private: false\n", false),
+        ("allow_private: [10.0.0.0/8]\n", false),
+        ("allow_private: [127.0.0.0/8]\n", true),
+        ("allow_private: true\n", true),
+    ] {
+        let (gateway, before) = (discovering(&issuer, more), inside.fetches());
+        standing(&gateway, &issuer, |keys| keys["last_error"].is_string() || keys["stale"] == false);
+        let status = send(&gateway, &token_of(&good, &issuer)).status;
+        assert_eq!((status, inside.fetches() > before), (if allowed { 200 } else { 503 }, allowed), "{more}");
+    }
 }

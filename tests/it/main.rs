@@ -18,6 +18,7 @@ mod hostile_scripts;
 mod http2;
 mod jwks;
 mod kept;
+mod key_forms;
 mod language_server;
 mod leftovers;
 mod listener_kinds;

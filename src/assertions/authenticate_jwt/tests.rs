@@ -220,3 +220,99 @@ fn claims_hold_with_their_types() {
         assert_eq!(judged(more, &claims).as_deref(), flaw, "{more} {claims}");
     }
 }
+
+#[test]
+fn all_that_is_set_can_be_read() {
+    let key = key();
+    let steps = "  - authenticate_jwt: { issuer: corp, require: [tenant], claims: { level: 2 } }
+  - respond: { text: \"${auth.scheme} ${auth.subject} ${auth.groups} ${auth.scopes} ${auth.client ?? '-'} ${auth.claims.tenant} ${auth.claims.level} ${unix(auth.expires_at)} ${unix(jwt.expires_at)} ${jwt.claims.tenant} ${jwt.header.alg ?? '-'}\" }";
+    let mut claims = good();
+    for (name, value) in [
+        ("tenant", json!("acme")),
+        ("level", json!(2)),
+        ("groups", json!(["g", "h"])),
+        ("scope", json!("a b")),
+        ("azp", json!("web")),
+    ] {
+        claims[name] = value;
+    }
+    let outcome = send(&Trial::of_set(&set(&key, steps)), &token(&key, &claims));
+    assert_eq!(outcome.body, "jwt ann g, h a, b web acme 2 4000000000 4000000000 acme ES256", "{outcome:?}");
+}
+
+#[test]
+fn a_key_that_a_token_brings_along_is_not_looked_at() {
+    let (own, foreign) = (key(), key());
+    let trial = Trial::of_set(&set(&own, "  - authenticate_jwt: corp\n  - respond: { status: 204 }"));
+    let own_kid = own.to_public_jwk().unwrap()["kid"].clone();
+    for (name, value) in [
+        ("jwk", json!(foreign.to_public_jwk())),
+        ("jku", json!("https://evil.example/jwks")),
+        ("x5u", json!("https://evil.example/cert")),
+        ("x5c", json!(["MIIB"])),
+    ] {
+        let header = Map::from_iter([(name.to_owned(), value)]);
+        let sign = |kid: Option<&Json>| {
+            let mut header = header.clone();
+            header.extend(kid.map(|kid| ("kid".to_owned(), kid.clone())));
+            foreign.sign(Algorithm::Es256, header, good().to_string().as_bytes()).unwrap()
+        };
+        for token in [sign(None), sign(Some(&own_kid))] {
+            let outcome = send(&trial, &token);
+            let code = outcome.fault.unwrap_or_default();
+            assert!(["authenticate_jwt.unknown_key", "authenticate_jwt.signature"].contains(&&*code), "{name}: {code}");
+        }
+        // Beside a right signature they do no harm.
+        let right = own.sign(Algorithm::Es256, header.clone(), good().to_string().as_bytes()).unwrap();
+        assert_eq!(send(&trial, &right).status, 204, "{name}");
+    }
+}
+
+#[test]
+fn what_a_text_of_the_step_reads_may_be_absent() {
+    let key = key();
+    let token = token(&key, &good());
+    for (params, status, fault) in [
+        ("audience: \"${request.headers.x_aud}\"", 400, "authenticate_jwt.absent"),
+        ("claims: { sub: \"${request.headers.x_sub}\" }", 401, "authenticate_jwt.claim"),
+    ] {
+        let step = format!("  - authenticate_jwt: {{ issuer: corp, {params} }}\n  - respond: {{ status: 204 }}");
+        let trial = Trial::of_set(&set(&key, &step));
+        let outcome = send(&trial, &token);
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (status, Some(fault)), "{params}");
+        let fields = [("authorization", &*format!("Bearer {token}")), ("x-aud", "orders"), ("x-sub", "ann")];
+        assert_eq!(trial.send("GET", "/", &fields, "").status, 204, "{params}");
+    }
+}
+
+#[test]
+fn every_refusal_of_a_token_is_challenged_with_the_realm_that_is_written() {
+    let key = key();
+    let trial = Trial::of_set(&set(
+        &key,
+        "  - authenticate_jwt: { issuer: corp, realm: Orders }\n  - respond: { status: 204 }",
+    ));
+    assert_eq!(trial.get("/").header("www-authenticate"), Some("Bearer realm=\"Orders\""));
+    for token in ["junk", &token(&key, &json!({})), &token(&self::key(), &good())] {
+        assert_eq!(
+            send(&trial, token).header("www-authenticate"),
+            Some("Bearer realm=\"Orders\", error=\"invalid_token\"")
+        );
+    }
+}
+
+#[test]
+fn algorithms_that_few_have_are_asked_for_and_shared_secrets_are_keys() {
+    let key = SigningKey::generate(Algorithm::Es512).unwrap();
+    let steps = "  - authenticate_jwt: corp\n  - respond: { status: 204 }\n";
+    assert_eq!(codes(&set(&key, steps)), ["policy.bad_provider"], "ES512 is not among the usual ones");
+    let asked = set(&key, steps).replace("audience: orders\n", "audience: orders\nalgorithms: [ES512]\n");
+    let token = key.sign(Algorithm::Es512, Map::new(), good().to_string().as_bytes()).unwrap();
+    assert_eq!(send(&Trial::of_set(&asked), &token).status, 204);
+    let written = "keys: [{ kty: oct, k: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA }]";
+    let secret = format!(
+        "identity_provider: corp\nkind: jwt\nissuer: https://idp\nkeys: {{ inline: {{ {written} }} }}\naudience: orders\n---\n"
+    );
+    let secret = secret + set(&key, steps).split_once("---\n").unwrap().1;
+    assert_eq!(codes(&secret), ["policy.bad_provider"], "a shared secret does not stand where others read it");
+}

@@ -70,10 +70,15 @@ fn a_session_says_where_it_comes_from_and_where_it_may_go() {
 
 /// Runs the tests of a service with these steps; what is wrong is the text.
 fn played(steps: &str, cases: &str) -> String {
+    played_with("", steps, cases)
+}
+
+/// The same, with more in the session's document.
+fn played_with(more: &str, steps: &str, cases: &str) -> String {
     let yaml = format!(
         "secret: partner\nfrom: {{ env: PARTNER_SECRET }}\n---\noauth_session: crm\nkind: oauth2\ngrant: refresh_token\n\
          token_url: https://login.example/token\nclient: {{ id: gw, secret: {{ secret: partner }} }}\n\
-         allowed_origins: [\"http://127.0.0.1:9000\"]\n---\nservice: trial\nmatch: {{ path: / }}\npolicy:\n\
+         allowed_origins: [\"http://127.0.0.1:9000\"]\n{more}---\nservice: trial\nmatch: {{ path: / }}\npolicy:\n\
          {steps}\ntests:\n  given: {{ oauth_sessions: {{ crm: {{ access_token: t1, refresh: {{ access_token: t2 }} }} }}, \
          upstream: [{{ answer: {{ json: {{}} }} }}] }}\n  cases:\n{cases}\n"
     );
@@ -132,4 +137,44 @@ fn each_case_of_a_test_begins_with_the_tokens_it_was_given() {
     let case =
         |name: &str| format!("    - {{ name: {name}, {given}, request: {{}}, expect: {{ status: 200, {sent} }} }}\n");
     assert_eq!(played(steps, &(case("one") + &case("two"))), "");
+}
+
+#[test]
+fn what_is_known_of_the_session_can_be_read_and_the_token_cannot() {
+    let steps = "  - inject_oauth_token: crm\n  - set_headers: { x-known: \"${oauth_session.name} ${oauth_session.account} \
+                 ${unix(oauth_session.expires_at ?? now())}\" }\n  - route: http://127.0.0.1:9000";
+    let case = |given: &str, known: &str| {
+        format!(
+            "    - {{ name: n, given: {{ clock: 2026-03-01T12:00:00Z, oauth_sessions: {{ crm: {{ {given} }} }} }}, request: {{}}, \
+             expect: {{ status: 200, upstream: [{{ headers: {{ x-known: {known} }} }}] }} }}"
+        )
+    };
+    assert_eq!(played(steps, &case("account: acme, expires_in: 1000", "crm acme 1772367400")), "");
+    assert_eq!(played(steps, &case("expires_in: 1000", "crm crm 1772367400")), "");
+    let read = |member: &str| {
+        with(SESSION, &format!("  - inject_oauth_token: crm\n  - respond: {{ text: \"${{oauth_session.{member}}}\" }}"))
+    };
+    for member in ["token", "access_token", "refresh_token"] {
+        assert_eq!(read(member), ["expr.unknown_variable"], "{member}");
+    }
+    assert_eq!(read("instance_url"), ["expr.unknown_variable"], "only a profile that has one");
+    let profiled = format!("profile: salesforce\n{SESSION}");
+    let steps = "  - inject_oauth_token: crm\n  - respond: { text: \"${oauth_session.instance_url}\" }";
+    assert!(with(&profiled, steps).is_empty());
+}
+
+#[test]
+fn what_counts_as_refused_can_be_said() {
+    let expired = "expired_when: answer.status == 403 || answer.headers.x_expired == 'yes'\n";
+    let steps = "  - inject_oauth_token: crm\n  - route: http://127.0.0.1:9000";
+    for refusal in ["{ status: 403 }", "{ status: 200, headers: { x-expired: \"yes\" } }", "{ status: 401 }"] {
+        let case = format!(
+            "    - {{ name: n, given: {{ upstream: [{{ match: {{ headers: {{ authorization: Bearer t1 }} }}, answer: {refusal} }}, \
+             {{ answer: {{ status: 204 }} }}] }}, request: {{}}, expect: {{ status: 204, upstream: [{{ headers: {{ authorization: \
+             Bearer t1 }} }}, {{ headers: {{ authorization: Bearer t2 }} }}] }} }}"
+        );
+        assert_eq!(played_with(expired, steps, &case), "", "{refusal}");
+    }
+    let kept = "    - { name: n, given: { upstream: [{ answer: { status: 403 } }] }, request: {}, expect: { status: 403, upstream: [{ path: / }] } }";
+    assert_eq!(played(steps, kept), "", "a 403 is the upstream's own word unless the session says otherwise");
 }

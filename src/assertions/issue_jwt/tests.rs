@@ -186,3 +186,59 @@ fn what_json_cannot_hold_is_no_claim() {
     assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("issue_jwt.claim")));
     assert_eq!(claims(&token(&only.send("POST", "/", &[], "text")))["a"], "text");
 }
+
+#[test]
+fn without_random_bytes_there_is_no_token() {
+    let outcome = Trial::without_randomness(&set(&issue(""))).get("/");
+    assert_eq!((outcome.status, outcome.fault.as_deref()), (503, Some("issue_jwt.key_unavailable")));
+    assert!(outcome.sent.is_empty(), "nothing goes upstream");
+    // What needs none is issued.
+    assert_eq!(Trial::without_randomness(&set(&issue("id: false, algorithm: ES256"))).get("/").status, 200);
+}
+
+#[test]
+fn what_was_issued_can_be_read_and_is_no_text_for_records() {
+    let steps = format!(
+        "{}\n  - set_headers: {{ x-id: \"${{issued.id}}\", x-end: \"${{unix(issued.expires_at)}}\", x-token: \"${{issued.token}}\" }}\n  - audit: {{ fields: {{ token: \"${{issued.token}}\" }} }}",
+        issue("")
+    );
+    let outcome = Trial::of_set(&set(&steps)).get("/");
+    let sent = token(&outcome);
+    assert_eq!(outcome.sent_header("x-token"), Some(&*sent));
+    assert_eq!(outcome.sent_header("x-id"), claims(&sent)["jti"].as_str());
+    assert_eq!(outcome.sent_header("x-end"), Some((NOW_S + 300).to_string().as_str()));
+    assert!(!format!("{:?}", outcome.record).contains(&sent), "{:?}", outcome.record);
+}
+
+#[test]
+fn without_inject_only_the_variable_is_set() {
+    let steps = "  - issue_jwt: { key: ours, issuer: https://gw, audience: orders, subject: ann }
+  - set_headers: { x-parts: \"${len(split(issued.token, '.'))}\" }";
+    let outcome = Trial::of_set(&set(steps)).get("/");
+    assert_eq!((outcome.sent_header("x-parts"), outcome.sent_header("authorization")), (Some("3"), None));
+}
+
+#[test]
+fn a_claim_out_of_an_answer_is_the_upstreams_fault() {
+    let steps = format!("  - route: http://127.0.0.1:9000\n{}", issue("claims: { a: \"${response.headers.x_a}\" }"));
+    let outcome = Trial::of_set(&set(&steps)).get("/");
+    assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("issue_jwt.claim")));
+}
+
+#[test]
+fn a_shared_secret_signs_too_and_a_short_one_does_not_load() {
+    let with = |bytes: usize| {
+        let path = std::env::temp_dir().join(format!("gatewright-issue-{bytes}-{}", std::process::id()));
+        std::fs::write(&path, "s".repeat(bytes)).unwrap();
+        let key = format!(
+            "secret: s\nfrom: {{ file: {} }}\n---\nkey: ours\nkind: symmetric\nfrom: {{ secret: s }}",
+            path.display()
+        );
+        let yaml = set(&issue("")).replace("key: ours\nkind: private\nfrom: { generate: ES256 }\npublish: /jwks", &key);
+        let codes = codes(&yaml);
+        (codes.is_empty().then(|| token(&Trial::of_set(&yaml).get("/"))), codes)
+    };
+    let (signed, _) = with(32);
+    assert_eq!(Compact::parse(&signed.unwrap()).unwrap().header.alg, "HS256");
+    assert_eq!(with(31).1, ["policy.weak_key"]);
+}

@@ -339,3 +339,7 @@ fn bad_file<T>(name: &Name, at: Span, path: &Path, why: &str, build: &mut Build<
         "PEM text: certificates, a public key, or a private key; for `public` and `private` also a JWK or JWK Set";
     refuse(at, &message, help, build)
 }
+
+#[cfg(test)]
+#[path = "key/tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub enum Login {
     /// The same after a while.
     Slow(u64, Duration),
     Error(&'static str),
+    /// `invalid_grant` for `r0`, and just before that somebody puts another refresh token into this file; new tokens for it.
+    Replaced(PathBuf),
     Status(u16),
     /// To another address.
     Redirect(SocketAddr),
@@ -129,6 +132,11 @@ fn answer_login(tcp: TcpStream, request: &Request, login: &Mutex<Login>, seen: &
             say(&tcp, 200, "", &given(lifetime_s))
         }
         Login::Error(word) => say(&tcp, 400, "", &format!("{{\"error\":\"{word}\"}}")),
+        Login::Replaced(file) if request.body.ends_with("refresh_token=r0") => {
+            std::fs::write(file, "{\"refresh_token\":\"connected-meanwhile\"}")?;
+            say(&tcp, 400, "", "{\"error\":\"invalid_grant\"}")
+        }
+        Login::Replaced(_) => say(&tcp, 200, "", &given(3600)),
         Login::Status(status) => say(&tcp, status, "", ""),
         Login::Redirect(to) => say(&tcp, 307, &format!("location: http://{to}/token\r\n"), ""),
         Login::Hangs => (&tcp).read_to_end(&mut Vec::new()).map(drop), // until the gateway has had enough
