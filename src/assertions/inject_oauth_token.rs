@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{SET_COOKIE, WWW_AUTHENTICATE};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -133,7 +134,7 @@ impl Assertion for InjectOauthToken {
         let (session, target) = (session?, target?);
         // The client's own field of that name never goes where the token belongs.
         if !self.for_call {
-            cx.owned_headers.push(target.name().clone());
+            cx.owned_headers.extend(target.header().cloned());
         }
         let expired = match &session.settings.expired_when {
             Some(text) => Some(Test(expired_when(&self.session, text, cx)?)),
@@ -307,17 +308,16 @@ impl Seal for Injected {
         allowed.any(|allowed| allowed.admits(origin.https, &origin.host.to_string(), origin.port))
     }
 
-    fn open(&self, x: &Exchange, headers: &mut HeaderMap) -> Result<u64, Box<Fault>> {
+    fn open(&self, x: &Exchange, headers: &mut HeaderMap, target: &mut PathAndQuery) -> Result<u64, Box<Fault>> {
         let (state, _) = self.state(x);
         let found = state.current().and_then(|live| {
-            let value = self.target.value(live.grant.access_token.as_ref()?.expose())?;
-            Some((live.serial, value))
+            let token = live.grant.access_token.as_ref()?.expose();
+            self.target.write(token, headers, target).then_some(live.serial)
         });
-        let Some((serial, value)) = found else {
-            let why = Failure::NoSession("its token is gone, or cannot stand in a field".to_owned());
+        let Some(serial) = found else {
+            let why = Failure::NoSession("its token is gone, or cannot stand where it is put".to_owned());
             return Err(self.failed(why, 1));
         };
-        headers.insert(self.target.name().clone(), value);
         Ok(serial)
     }
 

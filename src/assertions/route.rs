@@ -324,7 +324,11 @@ impl Routes for RouteStep {
                 headers.remove(name);
             }
         }
-        let query = cut_withheld(&x.withheld, &mut headers, x.request.query());
+        let mut query = cut_withheld(&x.withheld, &mut headers, x.request.query());
+        let owned = &x.compiled(&snapshot).owned_places;
+        if !owned.is_empty() {
+            query = cut_withheld(owned, &mut headers, query.as_deref());
+        }
         if let Forward::Only(names) = &self.forward {
             let mut kept = HeaderMap::new();
             for name in names.iter().chain(x.headers_set.iter().filter(|name| !names.contains(name))) {

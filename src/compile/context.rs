@@ -71,6 +71,8 @@ pub struct Compile<'a> {
     pub steps: Vec<StepMeta>,
     pub plan: BodyPlan,
     pub owned_headers: Vec<HeaderName>,
+    /// Cookies and query parameters that steps set for the upstream.
+    pub owned_places: Vec<Withheld>,
     /// Where authenticate steps find credentials.
     pub credentials: Vec<Withheld>,
     /// A step behind a `route` that reads the request's body: routes must hold it.
@@ -147,6 +149,7 @@ impl<'a> Compile<'a> {
             steps: Vec::new(),
             plan: BodyPlan::default(),
             owned_headers: Vec::new(),
+            owned_places: Vec::new(),
             credentials: Vec::new(),
             late_request: None,
             answer_headers_read: false,

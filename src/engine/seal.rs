@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::uri::PathAndQuery;
 
 use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
@@ -38,7 +39,7 @@ pub enum Unopened {
 pub trait Seal: Send + Sync {
     fn admits(&self, origin: &Origin) -> bool;
     /// Writes its fields; says which of its credentials it was.
-    fn open(&self, x: &Exchange, headers: &mut HeaderMap) -> Result<u64, Box<Fault>>;
+    fn open(&self, x: &Exchange, headers: &mut HeaderMap, target: &mut PathAndQuery) -> Result<u64, Box<Fault>>;
     /// Whether the answer says that the credential is not good.
     fn is_refused(&self, x: &mut Exchange, answer: &Answer) -> Result<bool, Box<Fault>>;
     /// Gets another credential than the one that was refused, if there is none yet.
@@ -84,7 +85,7 @@ pub async fn send(
         check(&**seal, &call.destination)?;
     }
     let spare = call.copy();
-    let opened = open(x, &seals, &mut call.headers)?;
+    let opened = open(x, &seals, &mut call)?;
     let mut first = match traced(x, call).await {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
@@ -100,7 +101,7 @@ pub async fn send(
     let Some(mut again) = spare.filter(|_| seal.replays()) else { return Err(seal.fault(Unopened::NotReplayable)) };
     let elapsed = Duration::from_millis(worker.clock.mono_ms().saturating_sub(since_ms));
     again.timeouts.total = again.timeouts.total.saturating_sub(elapsed);
-    let opened = open(x, &seals, &mut again.headers)?;
+    let opened = open(x, &seals, &mut again)?;
     let mut second = match traced(x, Box::new(again)).await {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error)),
@@ -131,8 +132,8 @@ fn check(seal: &dyn Seal, destination: &Destination) -> Result<(), Box<Fault>> {
     found.map_or(Ok(()), |origin| Err(seal.fault(Unopened::OriginRefused(origin))))
 }
 
-fn open(x: &Exchange, seals: &[Arc<dyn Seal>], headers: &mut HeaderMap) -> Result<Vec<u64>, Box<Fault>> {
-    seals.iter().map(|seal| seal.open(x, headers)).collect()
+fn open(x: &Exchange, seals: &[Arc<dyn Seal>], call: &mut Call) -> Result<Vec<u64>, Box<Fault>> {
+    seals.iter().map(|seal| seal.open(x, &mut call.headers, &mut call.target)).collect()
 }
 
 /// The first seal whose credential was refused.

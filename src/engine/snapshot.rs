@@ -71,6 +71,8 @@ pub struct Service {
     pub identities: usize,
     /// Fields that the policy sets for the upstream: a client's own are removed first.
     pub owned_headers: Vec<HeaderName>,
+    /// Cookies and query parameters that are never the client's own.
+    pub owned_places: Vec<Withheld>,
     pub plan: BodyPlan,
     /// Where authenticate steps find credentials: traces show only a hash of what stands there.
     pub credentials: Vec<Withheld>,

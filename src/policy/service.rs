@@ -77,6 +77,7 @@ pub fn build(
         identities,
         steps: std::mem::take(&mut cx.steps),
         owned_headers: std::mem::take(&mut cx.owned_headers),
+        owned_places: std::mem::take(&mut cx.owned_places),
         plan: cx.plan.clone(),
         credentials: std::mem::take(&mut cx.credentials),
         keeps_answer_headers: cx.answer_headers_read,

@@ -178,3 +178,20 @@ fn what_counts_as_refused_can_be_said() {
     let kept = "    - { name: n, given: { upstream: [{ answer: { status: 403 } }] }, request: {}, expect: { status: 403, upstream: [{ path: / }] } }";
     assert_eq!(played(steps, kept), "", "a 403 is the upstream's own word unless the session says otherwise");
 }
+
+#[test]
+fn a_token_is_put_into_a_cookie_or_the_query_and_renewed_there() {
+    for (target, first, second) in [
+        ("{ cookie: sid }", "headers: { cookie: \"a=b; sid=t1\" }", "headers: { cookie: \"a=b; sid=t2\" }"),
+        ("{ query: t }", "path: \"/?c=d&t=t1\"", "path: \"/?c=d&t=t2\""),
+    ] {
+        let steps =
+            format!("  - inject_oauth_token: {{ session: crm, inject: {target} }}\n  - route: http://127.0.0.1:9000");
+        let case = format!(
+            "    - {{ name: n, given: {{ upstream: [{{ answer: {{ status: 401 }} }}] }}, request: {{ path: \"/?t=theirs&c=d\", headers: \
+             {{ cookie: \"a=b; sid=theirs\" }} }}, expect: {{ status: 502, fault: inject_oauth_token.rejected, upstream: \
+             [{{ {first} }}, {{ {second} }}] }} }}"
+        );
+        assert_eq!(played(&steps, &case), "", "{target}");
+    }
+}

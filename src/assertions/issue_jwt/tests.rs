@@ -242,3 +242,41 @@ fn a_shared_secret_signs_too_and_a_short_one_does_not_load() {
     assert_eq!(Compact::parse(&signed.unwrap()).unwrap().header.alg, "HS256");
     assert_eq!(with(31).1, ["policy.weak_key"]);
 }
+
+#[test]
+fn a_token_goes_where_the_policy_puts_it_and_the_clients_own_does_not() {
+    let client = [("cookie", "a=b; sid=theirs"), ("x-jwt", "theirs")];
+    let send = |steps: &str| Trial::of_set(&set(steps)).send("PUT", "/x?t=theirs&c=d", &client, "");
+    let step = |target: &str| issue("").replace("{ header: authorization, scheme: Bearer }", target);
+    let ours = |text: &str| assert_eq!(claims(text)["sub"], "ann");
+    let outcome = send(&step("{ cookie: sid }"));
+    let cookies = outcome.sent_header("cookie").unwrap().to_owned();
+    ours(cookies.strip_prefix("a=b; sid=").unwrap_or_else(|| panic!("{cookies}")));
+    let outcome = send(&step("{ query: t }"));
+    let target = outcome.sent[0].target.clone();
+    ours(target.strip_prefix("/x?c=d&t=").unwrap_or_else(|| panic!("{target}")));
+    assert!(!format!("{:?}", outcome.record).contains("eyJ"), "{:?}", outcome.record);
+    let outcome = send(&step("{ header: x-jwt }"));
+    ours(outcome.sent_header("x-jwt").unwrap());
+    // On ways on which none is issued there is none.
+    for (target, field) in [("{ cookie: sid }", "cookie"), ("{ query: t }", "cookie"), ("{ header: x-jwt }", "x-jwt")] {
+        let outcome = send(&step(target).replace("  - issue_jwt", "  - when: request.method == 'GET'\n    issue_jwt"));
+        let left = (outcome.sent_header(field), &*outcome.sent[0].target);
+        let wanted = match target {
+            "{ cookie: sid }" => (Some("a=b"), "/x?t=theirs&c=d"),
+            "{ query: t }" => (Some("a=b; sid=theirs"), "/x?c=d"),
+            _ => (None, "/x?t=theirs&c=d"),
+        };
+        assert_eq!(left, wanted, "{target}");
+    }
+    for wrong in [
+        "{}",
+        "{ cookie: a, query: b }",
+        "{ cookie: a, scheme: B }",
+        "{ cookie: \"a b\" }",
+        "{ query: \"\" }",
+        "{ header: \"a b\" }",
+    ] {
+        assert_eq!(codes(&set(&step(wrong))), ["policy.bad_value"], "{wrong}");
+    }
+}
