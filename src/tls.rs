@@ -24,9 +24,9 @@ pub use client::ClientCertificate;
 pub use dn::Dn;
 pub use listening::{Listening, Look};
 pub use material::{ClientFiles, ListenerFiles, MinVersion, Pair};
-pub use pem::{Problem, certificates_of, is_readable_by_others, private_key_of};
+pub use pem::{Problem, certificates_of, is_readable_by_others, private_key_of, revocation_lists_of};
 pub use session::Session;
-pub use trust::{ClientTrust, Distrust};
+pub use trust::{ClientTrust, Distrust, Revocation};
 pub use wire::Wire;
 
 /// The one provider of cryptography of this process.

@@ -72,6 +72,16 @@ pub const KIND: Kind = Kind {
             doc: "The certificate has ended since the connection was made, or has not begun.",
         },
         FaultDoc {
+            code: "authenticate_mtls.revoked",
+            status: 403,
+            doc: "The certificate is on a revocation list (`crls`) of `trust`.",
+        },
+        FaultDoc {
+            code: "authenticate_mtls.revocation_unavailable",
+            status: 503,
+            doc: "A revocation list of `trust` is past its time, and `stale_crl: accept` is not said.",
+        },
+        FaultDoc {
             code: "authenticate_mtls.not_allowed",
             status: 403,
             doc: "Nothing of `allow` fits the certificate, or it has no name of the kind that `subject` wants, or the user is disabled in `directory`.",
@@ -224,7 +234,7 @@ impl Assertion for AuthenticateMtls {
         let trust = match &self.trust {
             Some(name) => {
                 let known = cx.resource("key of kind `certificates`", name, |all| &all.certificates)?;
-                match ClientTrust::new(&known.list) {
+                match ClientTrust::new(&known.list, &known.revocation) {
                     Ok(trust) => trust,
                     Err(why) => {
                         return cx.refuse("policy.bad_tls", name.span, &why, "name certificates of authorities");
@@ -347,6 +357,14 @@ impl AuthenticateMtlsStep {
             None | Some(Ok(())) => {}
             Some(Err(Distrust::Expired)) => {
                 return Err(denied("authenticate_mtls.expired", "a certificate of its chain has ended"));
+            }
+            Some(Err(Distrust::Revoked)) => {
+                return Err(denied("authenticate_mtls.revoked", "a certificate of its chain is revoked"));
+            }
+            Some(Err(Distrust::StaleList)) => {
+                let code = "authenticate_mtls.revocation_unavailable";
+                let detail = "a revocation list is past its time";
+                return Err(Fault::broken(StatusCode::SERVICE_UNAVAILABLE, code, detail));
             }
             Some(Err(Distrust::Untrusted(why))) => return Err(denied("authenticate_mtls.untrusted", &why)),
         }

@@ -34,6 +34,11 @@ impl CallingDoc {
         let mut settings = CallingSettings::default();
         if let Some(name) = &doc.ca {
             let known = cx.resource("key of kind `certificates`", name, |all| &all.certificates)?;
+            if !known.revocation.lists.is_empty() {
+                let message = format!("the revocation lists of `{}` are for certificates of clients", name.name);
+                let help = "name a key of kind `certificates` without `crls`";
+                return cx.refuse("policy.bad_tls", name.span, message, help);
+            }
             settings.authorities = Some(known.list.clone());
         }
         if let Some(name) = &doc.certificate {

@@ -16,6 +16,7 @@ use crate::identity::provider::Provider;
 use crate::identity::users::Users;
 use crate::jose::{Algorithm, Algorithms, KeySet, SigningKey};
 use crate::secret::Secret;
+use crate::tls::Revocation;
 use crate::upstream::Upstream;
 
 /// A symmetric key with the algorithm it is fixed to.
@@ -33,6 +34,8 @@ pub struct SymmetricKey {
 #[derive(Clone, Debug)]
 pub struct Certificates {
     pub list: Vec<CertificateDer<'static>>,
+    /// Which of the certificates that they have signed count no more.
+    pub revocation: Revocation,
 }
 
 /// A private key, for handshakes, for tokens, or for both.

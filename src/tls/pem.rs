@@ -88,6 +88,11 @@ pub fn certificates_of(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
     certificates(Path::new(""), bytes).map_err(|problem| problem.text)
 }
 
+/// All revocation lists of a PEM text, at least one.
+pub fn revocation_lists_of(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    revocation_lists(Path::new(""), bytes).map_err(|problem| problem.text)
+}
+
 /// The first private key of a PEM text; the error says what was expected, and nothing of the text.
 pub fn private_key_of(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     private_key(Path::new(""), bytes).map_err(|problem| problem.text)

@@ -95,6 +95,11 @@ impl Authority {
 
     /// Its revocation list, in PEM form, with the certificates of its clients on it or none.
     pub fn revocation_list(&self, with_clients: bool) -> String {
+        self.revocation_list_until(with_clients, 4000)
+    }
+
+    /// The same, which the list of a later year takes the place of.
+    pub fn revocation_list_until(&self, with_clients: bool, until: i32) -> String {
         let year = |year| rcgen::date_time_ymd(year, 1, 1);
         let revoked = rcgen::RevokedCertParams {
             serial_number: SERIAL.into(),
@@ -104,7 +109,7 @@ impl Authority {
         };
         let params = rcgen::CertificateRevocationListParams {
             this_update: year(2020),
-            next_update: year(4000),
+            next_update: year(until),
             crl_number: 1.into(),
             issuing_distribution_point: None,
             revoked_certs: if with_clients { vec![revoked] } else { Vec::new() },

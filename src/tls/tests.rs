@@ -186,9 +186,9 @@ fn a_policy_may_trust_fewer_than_the_listener() {
     let client = server.client_as(&clients, "app", &["app.test"]);
     let certificate = shake(&listening, client, "a.test").unwrap().0.client.unwrap();
     let now = certificate.not_before + 1;
-    let trust = |authority: &Authority| ClientTrust::new(&[authority.der()]).unwrap().unwrap();
+    let trust = |authority: &Authority| ClientTrust::new(&[authority.der()], &Revocation::default()).unwrap().unwrap();
     assert_eq!(trust(&clients).verify(&certificate, now), Ok(()));
     assert_eq!(trust(&clients).verify(&certificate, certificate.not_after + 1), Err(Distrust::Expired));
     assert!(matches!(trust(&server).verify(&certificate, now), Err(Distrust::Untrusted(_))));
-    assert!(ClientTrust::new(&[]).unwrap().is_none());
+    assert!(ClientTrust::new(&[], &Revocation::default()).unwrap().is_none());
 }

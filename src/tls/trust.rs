@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, RootCertStore};
@@ -15,11 +15,23 @@ use super::provider;
 /// Authorities of client certificates.
 pub struct ClientTrust(Arc<dyn ClientCertVerifier>);
 
+/// What is known of certificates that count no more.
+#[derive(Clone, Debug, Default)]
+pub struct Revocation {
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
+    /// A list past its time counts on.
+    pub accepts_stale: bool,
+}
+
 /// Why a certificate is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Distrust {
     /// It, or a certificate of its chain, has ended or not begun.
     Expired,
+    /// It, or a certificate of its chain, is on a revocation list.
+    Revoked,
+    /// A revocation list is past its time: nobody knows.
+    StaleList,
     Untrusted(String),
 }
 
@@ -28,7 +40,10 @@ impl ClientTrust {
     ///
     /// # Errors
     /// An authority cannot be used.
-    pub fn new(authorities: &[CertificateDer<'static>]) -> Result<Option<ClientTrust>, String> {
+    pub fn new(
+        authorities: &[CertificateDer<'static>],
+        revocation: &Revocation,
+    ) -> Result<Option<ClientTrust>, String> {
         if authorities.is_empty() {
             return Ok(None);
         }
@@ -36,7 +51,13 @@ impl ClientTrust {
         for authority in authorities {
             roots.add(authority.clone()).map_err(|error| format!("an authority cannot be used: {error}"))?;
         }
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        if !revocation.lists.is_empty() {
+            builder = builder.with_crls(revocation.lists.iter().cloned());
+            if !revocation.accepts_stale {
+                builder = builder.enforce_revocation_expiration();
+            }
+        }
         builder.build().map(|verifier| Some(ClientTrust(verifier))).map_err(|error| error.to_string())
     }
 
@@ -57,6 +78,10 @@ impl ClientTrust {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. },
             )) => Err(Distrust::Expired),
+            Err(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => Err(Distrust::Revoked),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. },
+            )) => Err(Distrust::StaleList),
             Err(error) => Err(Distrust::Untrusted(error.to_string())),
         }
     }

@@ -151,3 +151,45 @@ fn without_a_certificate_one_is_asked_for() {
     assert_eq!((outcome.status, outcome.fault.as_deref()), (401, Some("authenticate_mtls.missing")));
     assert_eq!(outcome.header("www-authenticate"), Some("ClientCertificate realm=\"Orders\""));
 }
+
+#[test]
+fn who_is_revoked_is_not_let_in_and_an_old_list_lets_nobody_in() {
+    let (folder, own, other) = (Folder::new(), Authority::new("own"), Authority::new("other"));
+    let ca = folder.write("own.pem", &own.pem());
+    let said = |list: &str, more: &str| {
+        let crl = folder.write("own.crl", list);
+        let key = format!(
+            "key: own\nkind: certificates\nfrom: {{ file: {} }}\ncrls: {}\n{more}---\n",
+            ca.display(),
+            crl.display()
+        );
+        let trial = Trial::of_set(&(key + &set(": own")));
+        trial.certificate.replace(Some(own.certificate("app", &["app.test"])));
+        let outcome = trial.get("/");
+        (outcome.status, outcome.fault.map(|code| code.strip_prefix("authenticate_mtls.").unwrap().to_owned()))
+    };
+    let denied = |status, reason: &str| (status, Some(reason.to_owned()));
+    assert_eq!(said(&own.revocation_list(false), ""), (204, None));
+    assert_eq!(said(&own.revocation_list(true), ""), denied(403, "revoked"));
+    assert_eq!(said(&other.revocation_list(false), ""), denied(403, "untrusted"), "it covers nobody of these");
+    assert_eq!(said(&own.revocation_list_until(false, 2021), ""), denied(503, "revocation_unavailable"));
+    assert_eq!(said(&own.revocation_list_until(false, 2021), "stale_crl: accept\n"), (204, None));
+    assert_eq!(said(&own.revocation_list_until(true, 2021), "stale_crl: accept\n"), denied(403, "revoked"));
+}
+
+#[test]
+fn revocation_lists_stand_where_they_are_looked_at() {
+    let (folder, own) = (Folder::new(), Authority::new("own"));
+    let (ca, crl) = (folder.write("own.pem", &own.pem()), folder.write("own.crl", &own.revocation_list(false)));
+    let certificates =
+        |crls: &str| format!("key: own\nkind: certificates\nfrom: {{ file: {} }}\ncrls: {crls}\n---\n", ca.display());
+    let good = certificates(&crl.display().to_string());
+    assert!(codes(&(good.clone() + &set(": own"))).is_empty());
+    for wrong in [&ca.display().to_string(), "/nowhere/own.crl"] {
+        assert_eq!(codes(&(certificates(wrong) + &set(": own"))), ["policy.bad_key"], "{wrong}");
+    }
+    let private = format!("key: ours\nkind: private\nfrom: {{ generate: ES256 }}\ncrls: {}\n---\n", crl.display());
+    assert_eq!(codes(&(private + &set(""))), ["policy.bad_key"]);
+    let upstream = "upstream: inner\ntargets: [\"https://127.0.0.1:9000\"]\ntls: { ca: own }\n---\n";
+    assert_eq!(codes(&(good + upstream + &set(""))), ["policy.bad_tls"], "an upstream's are not looked at");
+}

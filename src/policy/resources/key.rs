@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::resources::{Certificates, PrivateKey, Resources, Signer, SymmetricKey};
 use crate::engine::value::Text;
@@ -14,7 +14,7 @@ use crate::jose::{self, Algorithm, Algorithms, KeySet, SigningKey};
 use crate::policy::resources::{Build, ResourceKind};
 use crate::policy::stand_in_keys;
 use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Span, Spanned, read, suggest};
-use crate::tls;
+use crate::tls::{self, Revocation};
 
 mod generate;
 mod publish;
@@ -48,6 +48,20 @@ struct KeyDoc {
     /// same path are one set.
     #[serde(default)]
     publish: Option<Literal>,
+    /// Of certificates: PEM files of revocation lists for the certificates that they have signed.
+    #[serde(default)]
+    crls: Option<Spanned<OneOrMany<Literal>>>,
+    /// Whether a list past its time counts on; otherwise nobody passes until there is a new one.
+    #[serde(default)]
+    stale_crl: StaleWord,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum StaleWord {
+    #[default]
+    Refuse,
+    Accept,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -97,7 +111,7 @@ fn build(name: &Name, node: &Node, build: &mut Build<'_>, resources: &mut Resour
     let Some(doc) = read::<KeyDoc>(node, None, "a key", build.diags) else {
         return forget(name, resources);
     };
-    if generate::is_refused(&doc, build) || publish::is_refused(&doc, build) {
+    if generate::is_refused(&doc, build) || publish::is_refused(&doc, build) || are_crls_refused(&doc, build) {
         return forget(name, resources);
     }
     let own: Text = name.name.as_str().into();
@@ -202,16 +216,36 @@ pub(super) fn algorithms_of(words: &OneOrMany<Literal>, build: &mut Build<'_>) -
 fn certificates(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<Certificates> {
     let (path, at) = file_of(doc, build)?;
     if build.given.is_some() {
-        return Some(Certificates { list: Vec::new() });
+        return Some(Certificates { list: Vec::new(), revocation: Revocation::default() });
     }
     let bytes = match build.around.resources.outside.read(&path, FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(why) => return no_file(name, at, &path, &why, build),
     };
-    match tls::certificates_of(&bytes) {
-        Ok(list) => Some(Certificates { list }),
-        Err(why) => bad_file(name, at, &path, &why, build),
+    let list = match tls::certificates_of(&bytes) {
+        Ok(list) => list,
+        Err(why) => return bad_file(name, at, &path, &why, build),
+    };
+    let mut revocation = Revocation { lists: Vec::new(), accepts_stale: doc.stale_crl == StaleWord::Accept };
+    for file in doc.crls.iter().flat_map(|crls| crls.value.iter()) {
+        let path = build.path_of(file)?;
+        let bytes = match build.around.resources.outside.read(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(why) => return no_file(name, file.span(), &path, &why, build),
+        };
+        match tls::revocation_lists_of(&bytes) {
+            Ok(lists) => revocation.lists.extend(lists),
+            Err(why) => return bad_file(name, file.span(), &path, &why, build),
+        }
     }
+    Some(Certificates { list, revocation })
+}
+
+/// Whether revocation lists are given to something else than certificates; it was reported then.
+fn are_crls_refused(doc: &KeyDoc, build: &mut Build<'_>) -> bool {
+    let Some(crls) = doc.crls.as_ref().filter(|_| !matches!(doc.kind, KeyKind::Certificates)) else { return false };
+    let help = "remove `crls`, or give it to the key of the authorities";
+    refuse::<()>(crls.span, "revocation lists go with certificates of authorities", help, build).is_none()
 }
 
 fn public(name: &Name, doc: &KeyDoc, build: &mut Build<'_>) -> Option<KeySet> {
