@@ -55,7 +55,16 @@ enum Place {
 impl Compile<'_> {
     /// Resolves a credential target.
     pub fn inject(&mut self, inject: &Spanned<Inject>) -> Option<Target> {
+        // Each is read before anything is given up: no mistake hides another.
         let Inject { header, scheme, cookie, query } = &inject.value;
+        let field = header.as_ref().map(|literal| self.target_field(literal));
+        let word = scheme.as_ref().map(|literal| self.literal(literal));
+        let crumb = cookie.as_ref().map(|literal| self.cookie_name(literal));
+        let parameter = query.as_ref().map(|literal| self.parameter_name(literal));
+        if matches!(field, Some(None)) || [&word, &crumb, &parameter].into_iter().any(|read| matches!(read, Some(None)))
+        {
+            return None;
+        }
         if [header, cookie, query].into_iter().flatten().count() != 1 {
             let message = "`inject` takes exactly one of `header`, `cookie` and `query`";
             return self.refuse("policy.bad_value", inject.span, message, "write `inject: { header: x-assertion }`");
@@ -65,41 +74,52 @@ impl Compile<'_> {
             return self.refuse("policy.bad_value", scheme.span(), "`scheme` belongs to a `header`", help);
         }
         // Set on some ways only, it is not the client's on the others.
-        if let Some(literal) = cookie {
-            let name: Text = self.literal(literal)?.into();
-            if !is_token(&name) {
-                let message = format!("`{name}` is no name of a cookie (RFC 6265 §4.1.1)");
-                return self.refuse("policy.bad_value", literal.span(), message, "letters, digits, `-` and `_`");
-            }
+        if let Some(name) = crumb.flatten() {
+            let name: Text = name.into();
             self.owned_places.push(Withheld::Cookie(name.clone()));
             return Some(Target(Place::Cookie(name)));
         }
-        if let Some(literal) = query {
-            let name: Text = self.literal(literal)?.into();
-            if name.is_empty() {
-                let help = "write `inject: { query: access_token }`";
-                return self.refuse("policy.bad_value", literal.span(), "the parameter has no name", help);
-            }
+        if let Some(name) = parameter.flatten() {
+            let name: Text = name.into();
             self.owned_places.push(Withheld::Query(name.clone()));
             return Some(Target(Place::Query(name)));
         }
-        let header = header.as_ref()?;
-        let name = self.literal(header)?;
-        let Ok(name) = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()) else {
-            let message = format!("`{name}` is no field name (RFC 9110 §5.1)");
-            let help = "letters, digits and `-`: `inject: { header: x-assertion }`";
-            return self.refuse("policy.bad_value", header.span(), message, help);
-        };
-        let scheme = match scheme {
-            Some(scheme) => format!("{} ", self.literal(scheme)?),
-            None => String::new(),
-        };
+        let name = field.flatten()?;
+        let scheme = word.flatten().map_or_else(String::new, |word| format!("{word} "));
         if HeaderValue::from_str(&scheme).is_err() {
             let help = "write one word: `scheme: Bearer`";
             return self.refuse("policy.bad_value", inject.span, "this scheme cannot stand in a field", help);
         }
         self.owned_headers.push(name.clone());
         Some(Target(Place::Header { name, scheme }))
+    }
+
+    fn target_field(&mut self, literal: &Literal) -> Option<HeaderName> {
+        let name = self.literal(literal)?;
+        if let Ok(name) = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()) {
+            return Some(name);
+        }
+        let message = format!("`{name}` is no field name (RFC 9110 §5.1)");
+        let help = "letters, digits and `-`: `inject: { header: x-assertion }`";
+        self.refuse("policy.bad_value", literal.span(), message, help)
+    }
+
+    fn cookie_name(&mut self, literal: &Literal) -> Option<String> {
+        let name = self.literal(literal)?;
+        if is_token(&name) {
+            return Some(name);
+        }
+        let message = format!("`{name}` is no name of a cookie (RFC 6265 §4.1.1)");
+        self.refuse("policy.bad_value", literal.span(), message, "letters, digits, `-` and `_`")
+    }
+
+    fn parameter_name(&mut self, literal: &Literal) -> Option<String> {
+        let name = self.literal(literal)?;
+        if !name.is_empty() {
+            return Some(name);
+        }
+        let help = "write `inject: { query: access_token }`";
+        self.refuse("policy.bad_value", literal.span(), "the parameter has no name", help)
     }
 }
 
