@@ -3,18 +3,18 @@
 //! The listener has verified the certificate (RFC 5280 §6, with the purpose of clients, against its `client_ca` and
 //! its revocation lists); this step looks at the time again, since connections live long, may narrow whom it trusts,
 //! and says who it is. Names are compared as parsed parts (RFC 5280 §7.1), DNS names with one leading `*.` label
-//! allowed in the policy. It reads no header fields; a directory adds groups and attributes, and decides nothing but that a
-//! disabled user is not let in.
+//! allowed in the policy. Behind a proxy that has ended TLS the certificate may come in a field (RFC 9440). A directory
+//! adds groups and attributes, and decides nothing but that a disabled user is not let in.
 
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
-use crate::engine::exchange::Exchange;
+use crate::engine::exchange::{Exchange, Withheld};
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Slot;
 use crate::engine::value::{Element, Type, Value};
@@ -23,6 +23,8 @@ use crate::identity::Identity;
 use crate::identity::users::{Listed, Users};
 use crate::source::{Literal, Name, OneOrMany};
 use crate::tls::{ClientCertificate, ClientTrust, Distrust, Dn};
+
+mod from_header;
 
 /// Hexadecimal digits of a SHA-256 fingerprint.
 const FINGERPRINT_DIGITS: usize = 64;
@@ -178,9 +180,25 @@ struct AuthenticateMtls {
     /// in it has none, who is disabled there is not let in.
     #[serde(default)]
     directory: Option<Name>,
+    /// `client_cert`: behind a trusted proxy of the listener the certificate is what the proxy passes on in `Client-Cert` and
+    /// `Client-Cert-Chain` (RFC 9440). It needs `trust`: nobody here has seen the client prove anything. Neither field is
+    /// forwarded then.
+    #[serde(default)]
+    from_header: FromHeader,
     /// Realm of the challenge; the service's name without it.
     #[serde(default)]
     realm: Option<Literal>,
+}
+
+/// Where the certificate comes from behind a trusted proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+enum FromHeader {
+    /// The connection: it is the proxy's own.
+    #[default]
+    #[serde(rename = "false")]
+    No,
+    #[serde(rename = "client_cert")]
+    ClientCert,
 }
 
 /// What names the caller.
@@ -251,7 +269,15 @@ impl Assertion for AuthenticateMtls {
             Some(doc) => Some(doc.compile(step, cx)?),
             None => None,
         };
-        cx.wants_certificate.push(cx.current());
+        match (self.from_header, &self.trust) {
+            (FromHeader::No, _) => cx.wants_certificate.push(cx.current()),
+            (FromHeader::ClientCert, Some(_)) => {}
+            (FromHeader::ClientCert, None) => {
+                let message = "`from_header` needs `trust`: the listener has not verified what a proxy passes on";
+                let help = "write `trust: NAME`, a `key` of kind `certificates` with the authorities of the clients";
+                return cx.refuse("policy.missing_parameter", step.span, message, help);
+            }
+        }
         let identity = cx.identify(step, false);
         let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
         let slots = slots.map(|output| cx.out_below(output, step)).collect();
@@ -260,6 +286,7 @@ impl Assertion for AuthenticateMtls {
             subject: self.subject,
             allow,
             directory,
+            from_header: self.from_header,
             challenge: challenge?,
             identity: identity?,
             slots,
@@ -326,6 +353,7 @@ struct AuthenticateMtlsStep {
     subject: SubjectWord,
     allow: Option<Allow>,
     directory: Option<Arc<Users>>,
+    from_header: FromHeader,
     challenge: HeaderValue,
     identity: Slot,
     /// Of `cert.*`, in the order of the outputs.
@@ -341,13 +369,17 @@ impl Plain for AuthenticateMtlsStep {
 impl AuthenticateMtlsStep {
     fn authenticate(&self, x: &mut Exchange) -> Result<(), Box<Fault>> {
         let session = x.client.tls.clone();
-        let Some(certificate) = session.as_ref().and_then(|session| session.client.as_ref()) else {
+        let passed_on = match self.from_header {
+            FromHeader::No => None,
+            FromHeader::ClientCert => self.passed_on(x)?,
+        };
+        let own = || session.as_ref().and_then(|session| session.client.as_ref());
+        let Some(certificate) = passed_on.as_ref().or_else(own) else {
             let detail = match session {
                 Some(_) => "the client has shown no certificate",
                 None => "the connection has no TLS",
             };
-            let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_mtls.missing", detail);
-            return Err(fault.with_challenge(self.challenge.clone()));
+            return Err(self.missing(detail));
         };
         let now = x.received.as_second();
         if now < certificate.not_before || now > certificate.not_after {
@@ -394,6 +426,27 @@ impl AuthenticateMtlsStep {
             x.set(*slot, value);
         }
         Ok(())
+    }
+
+    fn missing(&self, detail: &str) -> Box<Fault> {
+        let fault = Fault::denied(StatusCode::UNAUTHORIZED, "authenticate_mtls.missing", detail);
+        fault.with_challenge(self.challenge.clone())
+    }
+
+    /// What a trusted proxy passes on, `None` where the client has connected itself. The fields say something only between
+    /// the proxy and this step, so they go no further (RFC 9440 §2.4).
+    fn passed_on(&self, x: &mut Exchange) -> Result<Option<ClientCertificate>, Box<Fault>> {
+        for name in [from_header::CLIENT_CERT, from_header::CLIENT_CERT_CHAIN] {
+            x.withhold(Withheld::Header(name));
+        }
+        if !x.client.is_proxy {
+            return Ok(None);
+        }
+        match from_header::certificate(&x.request.headers) {
+            Ok(Some(certificate)) => Ok(Some(certificate)),
+            Ok(None) => Err(self.missing("the proxy has passed on no certificate")),
+            Err(why) => Err(denied("authenticate_mtls.untrusted", &why)),
+        }
     }
 }
 

@@ -354,7 +354,7 @@ impl Trial {
             let cipher = "TLS_AES_256_GCM_SHA384".to_owned();
             Arc::new(Session { version: "1.3", cipher, server_name: None, alpn: None, client: Some(certificate) })
         });
-        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, is_proxy: false, tls }
+        Client { listener: "main".into(), scheme: "http", ip, peer_ip: PEER, port: 4000, is_proxy: ip != PEER, tls }
     }
 
     async fn outcome(&self, parts: http::request::Parts, body: Body) -> Outcome {

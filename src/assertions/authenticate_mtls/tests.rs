@@ -193,3 +193,56 @@ fn revocation_lists_stand_where_they_are_looked_at() {
     let upstream = "upstream: inner\ntargets: [\"https://127.0.0.1:9000\"]\ntls: { ca: own }\n---\n";
     assert_eq!(codes(&(good + upstream + &set(""))), ["policy.bad_tls"], "an upstream's are not looked at");
 }
+
+#[test]
+fn behind_a_trusted_proxy_the_certificate_comes_in_a_field_and_goes_no_further() {
+    let (folder, own, other) = (Folder::new(), Authority::new("own"), Authority::new("other"));
+    let path = folder.write("own.pem", &own.pem());
+    let key = format!("key: own\nkind: certificates\nfrom: {{ file: {} }}\n---\n", path.display());
+    let steps = "  - authenticate_mtls: { trust: own, from_header: client_cert, subject: common_name }
+  - set_headers: { x-who: \"${auth.subject}\" }
+  - route: http://127.0.0.1:9000";
+    let trial = Trial::of_set(&format!("{key}service: trial\nmatch: {{ path: \"/{{*rest}}\" }}\npolicy:\n{steps}\n"));
+    let field = |certificate: &ClientCertificate| format!(":{}:", data_encoding::BASE64.encode(&certificate.chain[0]));
+    let (ours, theirs) =
+        (field(&own.certificate("app", &["app.test"])), field(&other.certificate("eve", &["eve.test"])));
+    let asked = |fields: &[(&str, &str)]| {
+        let outcome = trial.send("GET", "/", fields, "");
+        (outcome.status, outcome.fault.clone().unwrap_or_default(), outcome)
+    };
+
+    // Who is no trusted proxy says nothing with the field, and shows a certificate of its own or none.
+    let (status, fault, outcome) = asked(&[("client-cert", &ours)]);
+    assert_eq!((status, &*fault), (401, "authenticate_mtls.missing"));
+    assert_eq!(outcome.header("www-authenticate"), Some(r#"ClientCertificate realm="trial""#));
+    trial.certificate.replace(Some(own.certificate("direct", &["direct.test"])));
+    let (_, _, outcome) = asked(&[("client-cert", &theirs), ("client-cert-chain", &theirs)]);
+    assert_eq!((outcome.status, outcome.sent_header("x-who")), (200, Some("direct")));
+    assert_eq!((outcome.sent_header("client-cert"), outcome.sent_header("client-cert-chain")), (None, None));
+
+    // Behind a proxy the connection's certificate is the proxy's.
+    trial.client.set("203.0.113.7".parse().unwrap());
+    let (_, _, outcome) = asked(&[("client-cert", &ours)]);
+    assert_eq!((outcome.status, outcome.sent_header("x-who")), (200, Some("app")));
+    assert_eq!(outcome.sent_header("client-cert"), None);
+    let nine = [theirs.as_str(); 8].join(", ");
+    for (fields, status, code) in [
+        (&[][..], 401, "authenticate_mtls.missing"),
+        (&[("client-cert", theirs.as_str())], 403, "authenticate_mtls.untrusted"),
+        (&[("client-cert", ours.as_str()), ("client-cert", ours.as_str())], 403, "authenticate_mtls.untrusted"),
+        (&[("client-cert", "MIIB")], 403, "authenticate_mtls.untrusted"),
+        (&[("client-cert", "::")], 403, "authenticate_mtls.untrusted"),
+        (&[("client-cert", ":AAAA:")], 403, "authenticate_mtls.untrusted"),
+        (&[("client-cert", ours.as_str()), ("client-cert-chain", nine.as_str())], 403, "authenticate_mtls.untrusted"),
+    ] {
+        let (seen, fault, _) = asked(fields);
+        assert_eq!((seen, &*fault), (status, code), "{fields:?}");
+    }
+    let chained = [theirs.as_str(); 7].join(",");
+    assert_eq!(asked(&[("client-cert", &ours), ("client-cert-chain", &chained)]).0, 200);
+}
+
+#[test]
+fn what_a_proxy_passes_on_needs_authorities_of_its_own() {
+    assert_eq!(codes(&set(": { from_header: client_cert }")), ["policy.missing_parameter"]);
+}
