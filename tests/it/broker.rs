@@ -20,7 +20,7 @@ fn policy(cloud: SocketAddr, more: &str) -> String {
     format!(
         "secret: crm\nfrom: {{ file: crm.secret }}\n---\noauth_session: crm\nkind: oauth2\ngrant: refresh_token\n\
          token_url: http://{cloud}/token\nclient: {{ id: gw, secret: {{ secret: crm }} }}\n\
-         allowed_origins: [\"http://{cloud}\"]\nrefresh: {{ before: 1m, timeout: 1s }}\n{more}---\n\
+         allowed_origins: [\"http://{cloud}\"]\nrefresh: {{ before: 1m, timeout: 10s }}\n{more}---\n\
          service: crm\nmatch: {{ path: \"/{{*rest}}\" }}\npolicy:\n  - inject_oauth_token: crm\n  \
          - route: {{ to: \"http://{cloud}\" }}\n"
     )
@@ -37,6 +37,13 @@ fn folder(cloud: &Cloud, expires_in_s: i64) -> Folder {
         format!("{{\"access_token\":\"a0\",\"refresh_token\":\"r0\",\"expires_at\":{}}}", in_seconds(expires_in_s));
     let policy = policy(cloud.address, "");
     Folder::with(&[("policies/crm.yaml", &policy), ("crm.secret", SECRET), (FILE, &tokens)])
+}
+
+/// The same, and a login that says nothing is given up after a second.
+fn impatient(cloud: &Cloud, expires_in_s: i64) -> Folder {
+    let folder = folder(cloud, expires_in_s);
+    folder.write("policies/crm.yaml", &policy(cloud.address, "").replace("timeout: 10s", "timeout: 1s"));
+    folder
 }
 
 fn kept(folder: &Folder) -> Json {
@@ -83,7 +90,7 @@ fn a_token_that_has_ended_is_renewed_and_written_before_it_is_used() {
 fn a_token_that_ends_soon_serves_while_it_is_renewed() {
     let cloud = Cloud::start(Login::Hangs);
     *cloud.opens.lock().unwrap() = Some("a0".into());
-    let gateway = Gateway::serve(folder(&cloud, 30));
+    let gateway = Gateway::serve(impatient(&cloud, 30));
     assert_eq!(gateway.get("/x").status, 200);
     cloud.login(Login::Gives(3600));
     *cloud.opens.lock().unwrap() = None;
@@ -172,7 +179,7 @@ fn a_login_that_fails_in_any_way_is_503_and_asked_again() {
     ];
     for login in ways {
         let cloud = Cloud::start(login);
-        let gateway = Gateway::serve(folder(&cloud, -10));
+        let gateway = Gateway::serve(impatient(&cloud, -10));
         let begun = Instant::now();
         let answer = gateway.get("/x");
         assert_eq!(fault(&answer), (503, "inject_oauth_token.refresh_failed".into()));
@@ -180,7 +187,8 @@ fn a_login_that_fails_in_any_way_is_503_and_asked_again() {
         assert!(cloud.calls().is_empty(), "nothing goes out without a token");
         cloud.login(Login::Gives(3600));
         until_opened(&gateway);
-        assert_eq!(kept(&gateway.folder)["refresh_token"], "r1");
+        // On a busy machine the gateway may give up an answer as well, and ask once more.
+        assert_eq!(kept(&gateway.folder)["refresh_token"], cloud.last_refresh_token());
     }
     assert!(away.seen.lock().unwrap().refreshes.is_empty(), "redirects are not followed");
     let cloud = Cloud::start(Login::Gives(3600));

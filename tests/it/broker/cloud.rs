@@ -82,6 +82,11 @@ impl Cloud {
         self.seen.lock().unwrap().refreshes.len()
     }
 
+    /// The one that the login has given last.
+    pub fn last_refresh_token(&self) -> String {
+        format!("r{}", self.seen.lock().unwrap().given)
+    }
+
     pub fn calls(&self) -> Vec<(String, String, String)> {
         self.seen.lock().unwrap().calls.clone()
     }
