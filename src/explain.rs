@@ -7,6 +7,7 @@ mod config;
 mod expr;
 mod faults;
 mod policy;
+mod secrets;
 mod testing;
 mod tokens;
 mod trace;
@@ -43,6 +44,7 @@ pub fn pages() -> impl Iterator<Item = Page> {
     let trunk = [
         yaml::PAGES,
         policy::PAGES,
+        secrets::PAGES,
         expr::PAGES,
         config::PAGES,
         faults::PAGES,
