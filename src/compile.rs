@@ -21,6 +21,7 @@ pub mod inject;
 pub mod key;
 pub mod kind;
 pub mod made;
+pub mod marks;
 pub mod message;
 pub mod named;
 pub mod octets;

@@ -154,6 +154,10 @@ impl Assertion for Audit {
                 return cx.refuse("policy.no_response", step.span, message, "move the step behind the `route`");
             }
             if saved.is_body() {
+                if cx.flow.carried.body(saved.side()).is_credential() {
+                    let message = format!("a step has put a credential into what `{}` would record", saved.word());
+                    return cx.refuse("policy.secret_leak", step.span, message, "move this step before that one");
+                }
                 cx.need_body(saved.side());
             }
         }
@@ -172,7 +176,9 @@ impl Assertion for Audit {
             LevelWord::Severe => Level::Severe,
         };
         let fields = fields.into_iter().collect::<Option<Vec<_>>>()?;
-        let enrich = Enrich { level, message, fields, save: self.save.0 };
+        let of_side = |side| cx.flow.carried.credentials(side).map(move |name| (side, name.clone()));
+        let credentials = of_side(Side::Request).chain(of_side(Side::Response)).collect();
+        let enrich = Enrich { level, message, fields, save: self.save.0, credentials };
         if self.required { Compiled::waits(Required(enrich)) } else { Compiled::plain(enrich) }
     }
 }
@@ -183,6 +189,8 @@ struct Enrich {
     message: Option<TextParam>,
     fields: Vec<(SharedText, TextParam)>,
     save: Vec<Saved>,
+    /// Fields that steps have put a credential into.
+    credentials: Vec<(Side, SharedText)>,
 }
 
 /// Adds to the record and writes it at once.
@@ -218,7 +226,7 @@ impl Enrich {
     fn add(&self, x: &mut Exchange) {
         let message = self.message.as_ref().map(|message| message.recorded_text(x));
         let fields = self.fields.iter().map(|(name, text)| (name.clone(), text.recorded(x)));
-        let saved = self.save.iter().filter_map(|saved| Some((saved.word().into(), save(*saved, x)?)));
+        let saved = self.save.iter().filter_map(|saved| Some((saved.word().into(), self.save(*saved, x)?)));
         let added: Vec<(SharedText, Json)> = fields.chain(saved).collect();
         let record = &mut x.record;
         record.level = record.level.max(self.level);
@@ -233,26 +241,29 @@ impl Enrich {
             record.fields.push((name, value));
         }
     }
-}
 
-/// A part of a message for the record; `None` where there is no such message.
-fn save(saved: Saved, x: &Exchange) -> Option<Json> {
-    let headers = x.headers(saved.side())?;
-    Some(match saved.is_body() {
-        false => fields_json(headers, x),
-        true => body_json(x.body(saved.side()).held()?),
-    })
+    /// A part of a message for the record; `None` where there is no such message.
+    fn save(&self, saved: Saved, x: &Exchange) -> Option<Json> {
+        let side = saved.side();
+        let headers = x.headers(side)?;
+        let put_there =
+            |name: &HeaderName| self.credentials.iter().any(|(of, put)| *of == side && **put == *name.as_str());
+        Some(match saved.is_body() {
+            false => fields_json(headers, |name| put_there(name) || is_credential(name, x)),
+            true => body_json(x.body(side).held()?),
+        })
+    }
 }
 
 /// All fields by name; several of one name as a list, credentials as short hashes. Past
 /// [`SAVED_BYTES_MAX`] the rest is left out.
-fn fields_json(headers: &HeaderMap, x: &Exchange) -> Json {
+fn fields_json(headers: &HeaderMap, is_credential: impl Fn(&HeaderName) -> bool) -> Json {
     let mut all = serde_json::Map::new();
     let mut bytes = 0;
     for name in headers.keys() {
         let values = headers.get_all(name).iter().map(|value| {
             bytes += name.as_str().len() + value.len();
-            match is_credential(name, x) {
+            match is_credential(name) {
                 true => Json::String(keyed_hash(value.as_bytes())),
                 false => Json::String(String::from_utf8_lossy(value.as_bytes()).into_owned()),
             }

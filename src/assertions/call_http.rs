@@ -11,7 +11,6 @@ mod kept;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
@@ -35,9 +34,9 @@ use crate::engine::reader::field_map;
 use crate::engine::seal;
 use crate::engine::value::{Element, Facts, Mark, Origin as ValueOrigin, Text as SharedText, Type, Value};
 use crate::fault::{Fault, Kind as FaultKind};
-use crate::source::{DurationValue, Entries, Expression, Literal, Name, Node, OneOrMany, Size, Span, Spanned, Text};
+use crate::source::{DurationValue, Entries, Expression, Literal, Name, Node, OneOrMany, Size, Spanned, Text};
 use crate::store::answers::Kept;
-use crate::upstream::{Call, HostHeader, Origin, Retry, Timeouts};
+use crate::upstream::{Call, HostHeader, Retry, Timeouts};
 
 /// Longest call with its retries, unless `timeouts: total` says otherwise.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -154,7 +153,7 @@ struct CallHttp {
 impl Assertion for CallHttp {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let (hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx), private(&self.allow_private, cx));
-        let secrets_to = secrets_to(self.secrets_to.as_ref(), cx);
+        let secrets_to = cx.secrets_to(self.secrets_to.as_ref());
         let target = TargetParams {
             of_request: false,
             to: self.to,
@@ -196,7 +195,10 @@ impl Assertion for CallHttp {
         if !is_safe(&method) {
             cx.check_called_once(step.span, retry.any_method);
         }
-        check_secrets(&way, body.as_ref(), &secrets_to?, step.span, cx)?;
+        let secrets_to = secrets_to?;
+        if body.as_ref().is_some_and(|body| body.facts().mark == Mark::Secret) {
+            cx.check_secret_body(&way, &secrets_to, step.span, None)?;
+        }
         Compiled::waits(CallStep {
             timeouts: timeouts(&self.timeouts, &way),
             way,
@@ -262,48 +264,6 @@ fn declare(step: &Step<'_>, optional: bool, cx: &mut Compile<'_>) -> (Slots, BTr
         latency_ms: out(&LATENCY),
     };
     (slots, members)
-}
-
-/// The origins that a secret in the body may go to.
-fn secrets_to(list: Option<&OneOrMany<Literal>>, cx: &mut Compile<'_>) -> Option<Vec<Arc<str>>> {
-    let mut named = Vec::new();
-    for literal in list.iter().flat_map(|list| list.iter()) {
-        let text = cx.literal(literal)?;
-        match Origin::parse(&text) {
-            Ok(origin) if origin.https => named.push(origin.text().clone()),
-            _ => {
-                let message = format!("`{text}` is no https origin");
-                let help = "write `secrets_to: https://login.example.com`";
-                return cx.refuse("policy.bad_value", literal.0.span(), message, help);
-            }
-        }
-    }
-    Some(named)
-}
-
-/// Refuses a secret that would stand in the URL, or in a body for somebody who is not named.
-fn check_secrets(
-    way: &Way,
-    body: Option<&Content>,
-    named: &[Arc<str>],
-    span: Span,
-    cx: &mut Compile<'_>,
-) -> Option<()> {
-    if way.carries_secret() {
-        let message = "a secret would stand in the URL, which others write into their logs";
-        return cx.refuse("policy.secret_leak", span, message, "put it into `headers`, or into the body");
-    }
-    if body.is_none_or(|body| body.facts().mark != Mark::Secret) {
-        return Some(());
-    }
-    let origins = way.origins().unwrap_or_default();
-    if !origins.is_empty() && origins.iter().all(|origin| named.contains(origin.text())) {
-        return Some(());
-    }
-    let message = "a secret stands in this body, and nothing says that it may go there";
-    let help = "name where it goes, written out and https: `secrets_to: https://login.example.com`; with an \
-                `upstream` all of its targets";
-    cx.refuse("policy.secret_in_body", span, message, help)
 }
 
 #[derive(Debug)]

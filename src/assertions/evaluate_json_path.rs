@@ -258,7 +258,8 @@ impl EvaluateJsonPath {
             let side = cx.side(self.message.map(|message| message.value), span)?;
             cx.need_body(side);
             let origin = if side == Side::Request { Origin::Client } else { Origin::Upstream };
-            return Some((Document::Body(side), Facts { origin, ..Facts::policy(Type::Json) }));
+            let facts = Facts::policy(Type::Json).marked(cx.flow.carried.body(side));
+            return Some((Document::Body(side), Facts { origin, ..facts }));
         };
         if let Some(message) = &self.message {
             let help = "remove one of them";

@@ -151,6 +151,9 @@ impl Assertion for InjectOauthToken {
             instance_url: session.settings.profile.has_instance_url().then(|| out(&INSTANCE_URL)),
             expires_at: out(&EXPIRES_AT),
         };
+        if self.replay && !self.for_call {
+            cx.holds_to_replay.get_or_insert(cx.current());
+        }
         let sealed = &mut cx.flow.sealed;
         let list = if self.for_call { &mut sealed.calls } else { &mut sealed.routes };
         list.push(session.clone());

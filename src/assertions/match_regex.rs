@@ -239,7 +239,9 @@ impl MatchRegex {
             let side = cx.side(self.message.map(|message| message.value), span)?;
             cx.need_body(side);
             let origin = if side == Side::Request { Origin::Client } else { Origin::Upstream };
-            return Some((Subject::Body(side), Facts { origin, ..Facts::policy(Type::Text) }));
+            let facts = Facts::policy(Type::Text).marked(cx.flow.carried.body(side));
+            refuse_secret(facts, span, cx)?;
+            return Some((Subject::Body(side), Facts { origin, ..facts }));
         };
         if let Some(message) = &self.message {
             let help = "remove one of them";
@@ -247,15 +249,20 @@ impl MatchRegex {
         }
         let text = cx.text(value, Place::Plain)?;
         let facts = text.facts();
-        if facts.mark == Mark::Secret {
-            let message = "the time of a search would tell of the secret";
-            return cx.refuse("expr.marked_order", value.span(), message, "compare secrets with `==` or `compare`");
-        }
+        refuse_secret(facts, value.span(), cx)?;
         if let Some(read) = text.variable() {
             cx.flow.prove(read.clone());
         }
         Some((Subject::Text(text), facts))
     }
+}
+
+fn refuse_secret(facts: Facts, span: Span, cx: &mut Compile<'_>) -> Option<()> {
+    if facts.mark != Mark::Secret {
+        return Some(());
+    }
+    let message = "the time of a search would tell of the secret";
+    cx.refuse("expr.marked_order", span, message, "compare secrets with `==` or `compare`")
 }
 
 enum Wanted {

@@ -15,7 +15,8 @@ use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, 
 use crate::engine::exchange::Exchange;
 use crate::engine::message::{Response, split_authority};
 use crate::engine::program::{EndedBy, Plain, Verdict};
-use crate::engine::value::{Origin, Value};
+use crate::engine::read::Side;
+use crate::engine::value::{Mark, Origin, Value};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Literal, Node, OneOrMany, Spanned, Text};
@@ -93,7 +94,7 @@ struct Redirect {
 }
 
 impl Assertion for Redirect {
-    fn compile(self, _: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+    fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let status = match self.status {
             None => Some(StatusCode::FOUND),
             Some(Spanned { value: value @ (301 | 302 | 303 | 307 | 308), .. }) => StatusCode::from_u16(value).ok(),
@@ -104,8 +105,9 @@ impl Assertion for Redirect {
         };
         let hosts: Vec<Option<String>> = self.allowed_hosts.iter().map(|host| cx.literal(host)).collect();
         let hosts = hosts.into_iter().collect::<Option<Vec<_>>>()?;
-        let target = target(&self.to.0, &hosts, cx);
-        Compiled::plain(RedirectStep { status: status?, target: target?, hosts })
+        let target = target(&self.to.0, &hosts, cx)?;
+        cx.flow.carried.put_field(Side::Response, header::LOCATION.as_str(), (target.mark(), step.span), true);
+        Compiled::plain(RedirectStep { status: status?, target, hosts })
     }
 }
 
@@ -170,6 +172,12 @@ fn target(node: &Node, hosts: &[String], cx: &mut Compile<'_>) -> Option<Target>
 }
 
 impl Target {
+    /// The mark of what is in it.
+    fn mark(&self) -> Mark {
+        let texts = self.origin.iter().chain(&self.rest).chain(self.path.iter().flat_map(PathText::segments));
+        texts.fold(Mark::None, |all, text| all.joined(text.facts().mark))
+    }
+
     fn origin_of_values(&self) -> Origin {
         let texts = self.origin.iter().chain(&self.rest).map(|text| text.facts().origin);
         texts.max().map_or(Origin::Client, |origin| if self.path.is_some() { Origin::Client } else { origin })

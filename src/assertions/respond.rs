@@ -15,6 +15,8 @@ use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, 
 use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
 use crate::engine::program::{EndedBy, Plain, Verdict};
+use crate::engine::read::Side;
+use crate::engine::value::Mark;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entries, Literal, Node, OneOrMany, Text};
@@ -117,7 +119,12 @@ impl Assertion for Respond {
             let message = format!("an answer with status {} has no body", fixed.as_u16());
             return cx.refuse("policy.bad_value", step.span, message, "remove the body, or choose another status");
         }
-        Compiled::plain(RespondStep { status, headers: headers?, content, keep: self.keep })
+        let headers = headers?;
+        for (name, values) in &headers {
+            let mark = values.iter().fold(Mark::None, |all, value| all.joined(value.mark()));
+            cx.flow.carried.put_field(Side::Response, name.as_str(), (mark, step.span), true);
+        }
+        Compiled::plain(RespondStep { status, headers, content, keep: self.keep })
     }
 }
 

@@ -158,7 +158,7 @@ fn path(text: &Text, cx: &mut Compile<'_>) -> Option<PathText> {
         let help = "write it as `query: { set: { name: value } }`";
         return cx.refuse("policy.bad_path", node.span(), "a path has no query", help);
     }
-    let compiled = cx.path_text(node, rest, Sink::Inside)?;
+    let compiled = cx.path_text(node, rest, Sink::Url)?;
     if compiled.is_literal()
         && let Err(why) = CanonicalPath::parse(written)
     {
@@ -202,7 +202,8 @@ fn query(doc: QueryDoc, cx: &mut Compile<'_>) -> Option<Query> {
         list.iter().map(|name| cx.literal(name)).collect()
     };
     let mut pairs = |texts: Vec<(&str, &Text)>| -> Option<Vec<(String, TextParam)>> {
-        let compiled = texts.into_iter().map(|(name, text)| Some((name.to_owned(), cx.text(text, Place::Plain)?)));
+        let compiled =
+            texts.into_iter().map(|(name, text)| Some((name.to_owned(), cx.text_into(text, Place::Plain, Sink::Url)?)));
         compiled.collect()
     };
     let set = pairs(doc.set.iter().map(|(name, text)| (name.name.as_str(), text)).collect())?;

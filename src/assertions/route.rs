@@ -9,7 +9,7 @@ mod upgrade;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::examples::EXAMPLES;
 use self::upgrade::Upgrades;
@@ -168,12 +168,33 @@ struct Route {
     /// Maps the upstream's origin in `Location` to ours.
     #[serde(default)]
     rewrite_location: bool,
+    /// Origins, written out and https, to which a body with a secret in it may go; of an `upstream` all of its targets.
+    #[serde(default)]
+    secrets_to: Option<OneOrMany<Literal>>,
+    /// What is passed on while it still comes in.
+    #[serde(default)]
+    stream: Stream,
+}
+
+/// Which bodies are passed on while they still come in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Stream {
+    /// Each that no step reads whole.
+    #[default]
+    Auto,
+    /// Both: a step that would hold one of them is a load error.
+    Always,
+    /// The answer alone. The request's body is read whole before anything is sent, within `limits: body_buffered`, so
+    /// that a slow client holds no connection of the upstream.
+    Answer,
 }
 
 impl Assertion for Route {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
         let (hosts, addresses) = (allowed_hosts(&self.allowed_hosts, cx), private(&self.allow_private, cx));
         let upgrades = Upgrades::compile(&self.upgrade, cx);
+        let secrets_to = cx.secrets_to(self.secrets_to.as_ref());
         let params = TargetParams {
             of_request: true,
             to: self.to,
@@ -197,25 +218,27 @@ impl Assertion for Route {
             None => Retry::default(),
         };
         cx.check_sent_once(step.span, retry.any_method);
+        let may_go = match (&way, &secrets_to) {
+            (Some(way), Some(named)) => cx.check_request_body(way, named, step.span),
+            _ => None,
+        };
         // Only a body in memory can be sent again, by this step or after another one.
         if retry.attempts > 1 || cx.flow.routed != Happened::Never || cx.part != Part::Main {
             cx.need_body(Side::Request);
         }
-        let renamed = step.renamed();
-        let [target, attempts, latency, connect, reused] = [0, 1, 2, 3, 4].map(|at| KIND.sets.get(at));
-        let mut out = |output: Option<&Output>| output.map(|output| cx.out(output, renamed));
-        let slots = Slots {
-            target: out(target)?,
-            attempts: out(attempts)?,
-            latency_ms: out(latency)?,
-            connect_ms: out(connect)?,
-            reused: out(reused)?,
-        };
+        match self.stream {
+            Stream::Auto => {}
+            Stream::Always => cx.streams.push(step.span),
+            Stream::Answer => cx.need_body(Side::Request),
+        }
+        let slots = Slots::declare(step, cx)?;
+        cx.flow.carried.answered();
         cx.flow.routed = Happened::Always; // what follows, `success_when` too, sees the answer
         let success = match &self.success_when {
             Some(expression) => Some(Test(cx.answer_condition(&expression.0)?)),
             None => None,
         };
+        may_go?;
         let step = RouteStep {
             way: way?,
             method: method.transpose_option()?,
@@ -297,6 +320,21 @@ struct Slots {
     latency_ms: Slot,
     connect_ms: Slot,
     reused: Slot,
+}
+
+impl Slots {
+    fn declare(step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Slots> {
+        let renamed = step.renamed();
+        let [target, attempts, latency, connect, reused] = [0, 1, 2, 3, 4].map(|at| KIND.sets.get(at));
+        let mut out = |output: Option<&Output>| output.map(|output| cx.out(output, renamed));
+        Some(Slots {
+            target: out(target)?,
+            attempts: out(attempts)?,
+            latency_ms: out(latency)?,
+            connect_ms: out(connect)?,
+            reused: out(reused)?,
+        })
+    }
 }
 
 struct RouteStep {

@@ -109,12 +109,14 @@ impl Assertion for SetBody {
             file: self.file,
             content_type: self.content_type,
         };
-        // A secret in a request body would need a route that is known to be https: none of this version is.
-        let content = cx.content(forms, Sink::Client, step.span).ok()?;
+        // Where a body with a secret in it may go, its `route` says.
+        let sink = if side == Side::Request { Sink::Inside } else { Sink::Client };
+        let content = cx.content(forms, sink, step.span).ok()?;
         let Some(content) = content else {
             let help = "write `set_body: { json: { ... } }`, or `text: \"\"` for an empty body";
             return cx.refuse("policy.missing_parameter", step.span, "`set_body` needs a body", help);
         };
+        cx.flow.carried.put_body(side, (content.facts().mark, step.span));
         Compiled::plain(SetBodyStep { side, content })
     }
 }

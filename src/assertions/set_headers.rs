@@ -19,6 +19,7 @@ use crate::engine::exchange::{AnswerEdit, Exchange};
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Side;
 use crate::engine::serve::apply;
+use crate::engine::value::Mark;
 use crate::fault::Fault;
 use crate::source::{Entries, Name, Node, OneOrMany, ScalarOr, Text, read};
 
@@ -157,6 +158,11 @@ impl Assertion for SetHeaders {
         let sink = if target == Some(Side::Request) { Sink::Inside } else { Sink::Client };
         let edits: Vec<Option<Edit>> = fields.iter().map(|(name, values)| edit(name, values, sink, cx)).collect();
         let edits = edits.into_iter().collect::<Option<Vec<_>>>()?;
+        for edit in &edits {
+            let mark = edit.values.iter().fold(Mark::None, |all, value| all.joined(value.mark()));
+            let (side, replaces) = (target.unwrap_or(Side::Response), edit.how == How::Set);
+            cx.flow.carried.put_field(side, edit.name.as_str(), (mark, step.span), replaces);
+        }
         for edit in edits.iter().filter(|edit| target == Some(Side::Request) && edit.how == How::Set) {
             cx.owned_headers.push(edit.name.clone());
         }

@@ -7,6 +7,7 @@ mod bodies;
 mod fault_detail;
 mod forwarding;
 mod given_up;
+mod marks;
 mod operators;
 mod rules;
 

@@ -225,7 +225,7 @@ impl Compile<'_> {
             let mut end = std::mem::take(&mut self.flow);
             end.roots.retain(|name, _| !own.contains(&&**name));
             let next = top.clone().join(end);
-            steady = next.roots == top.roots;
+            steady = next.roots == top.roots && next.carried == top.carried;
             if steady {
                 break;
             }

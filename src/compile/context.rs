@@ -77,6 +77,10 @@ pub struct Compile<'a> {
     pub credentials: Vec<Withheld>,
     /// A step behind a `route` that reads the request's body: routes must hold it.
     pub(super) late_request: Option<Text>,
+    /// A step that holds the request's body so that it can be sent again.
+    pub holds_to_replay: Option<StepId>,
+    /// Routes whose messages must not be held.
+    pub streams: Vec<Span>,
     /// `finally` reads fields of the answer.
     pub answer_headers_read: bool,
     /// What is scrubbed from records, wherever the steps stand.
@@ -125,6 +129,8 @@ pub struct Compile<'a> {
     identities: HashMap<Text, Slot>,
     /// Variables that hold a credential on some way.
     marked: BTreeSet<Slot>,
+    /// Reads of messages that give back a credential which a step has put there.
+    put_back: Vec<Read>,
     /// What variables are made of.
     pub(super) made: HashMap<Slot, Made>,
     /// Steps that pass only callers who show a client certificate.
@@ -152,6 +158,8 @@ impl<'a> Compile<'a> {
             owned_places: Vec::new(),
             credentials: Vec::new(),
             late_request: None,
+            holds_to_replay: None,
+            streams: Vec::new(),
             answer_headers_read: false,
             scrubs: Vec::new(),
             needs: Needs::default(),
@@ -179,6 +187,7 @@ impl<'a> Compile<'a> {
             slots: HashMap::new(),
             identities,
             marked: BTreeSet::new(),
+            put_back: Vec::new(),
             made: HashMap::new(),
             wants_certificate: Vec::new(),
             credential_read: Arc::default(),
@@ -213,7 +222,7 @@ impl<'a> Compile<'a> {
         variables.sort();
         identities.sort();
         let (marked, path) = (self.marked.iter().copied().collect(), self.path_params.clone());
-        Names { variables, identities, marked, path }
+        Names { variables, identities, marked, put_back: self.put_back.clone(), path }
     }
 
     /// The step at hand.
@@ -233,6 +242,8 @@ impl<'a> Compile<'a> {
 
     /// Remembers what has been set, also on ways that end.
     pub(super) fn remember(&mut self) {
+        let carried = std::mem::take(&mut self.ever.carried).join(self.flow.carried.clone());
+        self.ever.carried = carried;
         if self.frame.is_some() {
             return; // only what comes out of an assertion is of the service
         }
@@ -304,6 +315,9 @@ impl<'a> Compile<'a> {
     /// Notes what the step at hand reads, and what that needs.
     pub fn note_reads<'r>(&mut self, reads: impl IntoIterator<Item = &'r Read>) {
         for read in reads {
+            if self.flow.carried.mark_of(read).is_credential() && !self.put_back.contains(read) {
+                self.put_back.push(read.clone());
+            }
             if let Some(step) = self.steps.get_mut(usize::from(self.current))
                 && !step.reads.contains(read)
             {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::Session;
+use crate::compile::marks::Carried;
 use crate::compile::writers::Writers;
 use crate::engine::program::StepId;
 use crate::engine::read::{Read, Slot};
@@ -65,6 +66,8 @@ pub struct Flow {
     pub writers: Writers,
     /// Sessions whose tokens go with routes, and with the next call beside the request.
     pub sealed: Sealed,
+    /// Marks of what steps have put into the messages, on some way.
+    pub carried: Carried,
 }
 
 /// Sessions whose tokens are sealed to what is sent, on some way.
@@ -97,6 +100,7 @@ impl Default for Flow {
             undone: BTreeSet::new(),
             writers: Writers::default(),
             sealed: Sealed::default(),
+            carried: Carried::default(),
         }
     }
 }
@@ -124,8 +128,8 @@ impl Flow {
         let undone = self.undone.union(&other.undone).copied().collect();
         let writers = self.writers.join(other.writers);
         let routed = self.routed.join(other.routed);
-        let sealed = self.sealed.join(other.sealed);
-        Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers, sealed }
+        let (sealed, carried) = (self.sealed.join(other.sealed), self.carried.join(other.carried));
+        Flow { roots, proven, routed, ended: self.ended && other.ended, undone, writers, sealed, carried }
     }
 
     /// The state where a child of `parallel` has passed too: it began with the same state, and what it has written
@@ -164,8 +168,9 @@ impl Flow {
     pub fn maybe_all(self) -> Flow {
         let roots = self.roots.into_iter().map(|(name, root)| (name, root.maybe())).collect();
         let writers = self.writers.before_tail();
-        let (undone, sealed) = (self.undone, self.sealed);
-        Flow { roots, proven: Vec::new(), routed: Happened::OnSomeWays, ended: false, undone, writers, sealed }
+        let (undone, sealed, carried) = (self.undone, self.sealed, self.carried);
+        let (proven, routed) = (Vec::new(), Happened::OnSomeWays);
+        Flow { roots, proven, routed, ended: false, undone, writers, sealed, carried }
     }
 
     /// The state after steps that were undone: everything is as it was before them. What only they set can be

@@ -14,7 +14,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::message::Unreadable;
 use crate::engine::read::{Read, Side};
 use crate::engine::reader::unreadable;
-use crate::engine::value::{Facts, Type, Val};
+use crate::engine::value::{Facts, Mark, Type, Val};
 use crate::expr::{Place, fault_by, write_text};
 use crate::fault::Fault;
 use crate::source::{Diagnostic, Literal, Node, OneOrMany, Span, Text};
@@ -56,8 +56,8 @@ impl HashEncoding {
 /// What is hashed.
 #[derive(Debug)]
 pub enum Data {
-    /// The raw bytes of a body.
-    Body(Side),
+    /// The raw bytes of a body, and the mark of what a step has put into it.
+    Body(Side, Mark),
     Parts {
         parts: Vec<TextParam>,
         separator: String,
@@ -87,7 +87,7 @@ impl Compile<'_> {
                 return self.refuse("policy.bad_value", separator.span(), message, "add `data`, or remove it");
             }
             self.need_body(side);
-            return Some(Data::Body(side));
+            return Some(Data::Body(side, self.flow.carried.body(side)));
         };
         if data.is_empty() {
             let help = "write what to hash, or leave `data` out for the body";
@@ -169,9 +169,10 @@ impl Data {
     /// Type, origin and marks of everything in it.
     pub fn facts(&self) -> Facts {
         match self {
-            Data::Body(Side::Request) => Facts::client(Type::Bytes),
-            Data::Body(Side::Response) => {
-                Facts { origin: crate::engine::value::Origin::Upstream, ..Facts::policy(Type::Bytes) }
+            Data::Body(Side::Request, mark) => Facts::client(Type::Bytes).marked(*mark),
+            Data::Body(Side::Response, mark) => {
+                let facts = Facts::policy(Type::Bytes).marked(*mark);
+                Facts { origin: crate::engine::value::Origin::Upstream, ..facts }
             }
             Data::Parts { parts, .. } => {
                 parts.iter().fold(Facts::policy(Type::Bytes), |facts, part| facts.mixed(part.facts()))
@@ -183,7 +184,7 @@ impl Data {
     /// is the text that reads it, `parts` are the texts of the data.
     pub fn covers(&self, read: &Read, written: &str, texts: &[&str]) -> bool {
         let Data::Parts { parts, .. } = self else {
-            return matches!((self, body_of(read)), (Data::Body(side), Some(of)) if *side == of);
+            return matches!((self, body_of(read)), (Data::Body(side, _), Some(of)) if *side == of);
         };
         let reads = || parts.iter().flat_map(|part| part.template().reads());
         let whole = |side| reads().any(|read| *read == Read::Body(side) || *read == Read::BodyText(side));
@@ -196,7 +197,7 @@ impl Data {
     /// Feeds it to all hashers at once, piece by piece.
     pub fn feed(&self, x: &Exchange, hashers: &mut [Hasher]) -> Result<(), Unfed> {
         let (parts, separator) = match self {
-            Data::Body(side) => {
+            Data::Body(side, _) => {
                 let body = x.body(*side).held().ok_or_else(|| Unfed::Broken(unreadable(*side, Unreadable::Gone)))?;
                 update(hashers, body);
                 return Ok(());

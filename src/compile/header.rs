@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 use crate::compile::Compile;
 use crate::compile::text::{Sink, TextParam};
 use crate::engine::exchange::Exchange;
+use crate::engine::value::Mark;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entries, OneOrMany, Span, Text};
@@ -17,6 +18,14 @@ pub enum SetHeader {
 }
 
 impl SetHeader {
+    /// The mark of what is in it.
+    pub fn mark(&self) -> Mark {
+        match self {
+            SetHeader::Fixed(_) => Mark::None,
+            SetHeader::Text(text) => text.facts().mark,
+        }
+    }
+
     /// The value. One with CR, LF, NUL or other controls is refused, never cleaned: it could split the
     /// message (RFC 9110 §5.5).
     pub fn render(&self, x: &Exchange, code: &'static str) -> Result<HeaderValue, Box<Fault>> {

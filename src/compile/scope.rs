@@ -29,7 +29,7 @@ impl Scope for Compile<'_> {
         if let Some(unresolved) = self.of_the_caller(name) {
             return Err(unresolved);
         }
-        match name {
+        let resolved = match name {
             "input" => self.input(path),
             "request" => self.request(path),
             "response" => self.response(path),
@@ -39,7 +39,8 @@ impl Scope for Compile<'_> {
             "answer" => self.answer_member(path),
             "env" => self.env(path),
             _ => self.set_by_steps(name, path),
-        }
+        };
+        resolved.map(|resolved| self.flow.carried.put_back(resolved))
     }
 
     fn constant(&mut self, function: &str, name: &str) -> Result<Constant, Unresolved> {

@@ -12,7 +12,7 @@ use crate::compile::url::{PathText, host_fits, is_outside, outside};
 use crate::compile::{Compile, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::message::split_authority;
-use crate::engine::value::{Mark, Origin as ValueOrigin, Text as SharedText};
+use crate::engine::value::{Origin as ValueOrigin, Text as SharedText};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Literal, Name, Node, OneOrMany, Span, Spanned, Text};
@@ -152,12 +152,12 @@ fn named(name: &Name, of_request: bool, path: Option<Text>, query: Option<Text>,
                     "write `path: /v2/orders`",
                 );
             };
-            Some(cx.path_text(&text.0, rest, Sink::Inside)?)
+            Some(cx.path_text(&text.0, rest, Sink::Url)?)
         }
         None => None,
     };
     let query = match query {
-        Some(text) => Some(cx.text_into(&text, Place::QueryValue, Sink::Inside)?),
+        Some(text) => Some(cx.text_into(&text, Place::QueryValue, Sink::Url)?),
         None => None,
     };
     let hash_by = match &upstream.hash_by {
@@ -209,11 +209,11 @@ fn url(
         return cx.refuse("policy.bad_url", node.span(), message, help);
     }
     let path = match path.strip_prefix('/') {
-        Some(rest) => Some(cx.path_text(node, rest, Sink::Inside)?),
+        Some(rest) => Some(cx.path_text(node, rest, Sink::Url)?),
         None => None,
     };
     let query = match query {
-        Some(query) => Some(cx.text_of(&node.with_text(query), Place::QueryValue, Sink::Inside)?),
+        Some(query) => Some(cx.text_of(&node.with_text(query), Place::QueryValue, Sink::Url)?),
         None => None,
     };
     Some(Way { upstream: None, of_request, codes: Codes::of(cx), origin: Some(origin), path, query, hash_by: None })
@@ -228,7 +228,7 @@ fn origin(
     private: Option<Arc<[IpNet]>>,
     tls: Option<(Span, Arc<Calling>)>,
 ) -> Option<WhereTo> {
-    let compiled = cx.text_of(&node.with_text(text), Place::Plain, Sink::Inside)?;
+    let compiled = cx.text_of(&node.with_text(text), Place::Plain, Sink::Url)?;
     let known = compiled.template().known();
     let fixed = match &known {
         Some(crate::engine::value::Value::Text(text)) => Some(text.to_string()),
@@ -327,16 +327,6 @@ impl Way {
             }
         }
         Some(())
-    }
-
-    /// Whether a secret stands in the URL.
-    pub fn carries_secret(&self) -> bool {
-        let host = match &self.origin {
-            Some(WhereTo::Chosen { text, .. }) => Some(text),
-            _ => None,
-        };
-        let path = self.path.iter().flat_map(PathText::segments);
-        path.chain(&self.query).chain(host).any(|text| text.facts().mark == Mark::Secret)
     }
 
     /// Where one request goes; `query` is that of the request as far as it may leave.

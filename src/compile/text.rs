@@ -23,6 +23,8 @@ pub enum Sink {
     Client,
     /// Into a record or log: no secrets, tokens only as a short hash.
     Record,
+    /// Into the URL of a call, which others write into their logs: no secrets.
+    Url,
     /// Upstream, into a key, a variable or a decision.
     Inside,
 }
@@ -189,12 +191,23 @@ impl Compile<'_> {
             return Some(());
         }
         if template.marks().any(|mark| mark == Mark::Secret) {
-            let message = match sink {
-                Sink::Client => "a secret would reach the client",
-                _ => "a secret would reach a record",
+            let may_go = "secrets may go into keys, credentials and fields for the upstream";
+            let (message, help) = match sink {
+                Sink::Client => ("a secret would reach the client", may_go),
+                Sink::Url => (
+                    "a secret would stand in the URL, which others write into their logs",
+                    "put it into a header field, or into the body with `secrets_to`",
+                ),
+                Sink::Record | Sink::Inside => ("a secret would reach a record", may_go),
             };
-            let help = "secrets may go into keys, credentials and fields for the upstream";
-            return self.refuse("policy.secret_leak", node.span(), message, help);
+            let diagnostic = Diagnostic::error("policy.secret_leak", node.span(), message).with_help(help);
+            let mut put = template.reads().filter_map(|read| self.flow.carried.put_of(read));
+            let put_at = put.find(|(mark, _)| *mark == Mark::Secret).map(|(_, at)| at);
+            self.report(match put_at {
+                Some(at) => diagnostic.with_note(at, "this step puts the secret there"),
+                None => diagnostic,
+            });
+            return None;
         }
         if sink == Sink::Client && template.marks().any(|mark| mark == Mark::Internal) {
             let message = "the detail of a fault would reach the client: it may name what is inside";

@@ -7,7 +7,7 @@ use http::HeaderName;
 use crate::audit::metrics::ServiceMetrics;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Program, StepMeta};
-use crate::engine::read::Slot;
+use crate::engine::read::{Read, Slot};
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::select::Select;
 use crate::engine::value::Text;
@@ -93,6 +93,8 @@ pub struct Names {
     pub identities: Vec<(Text, Slot)>,
     /// Variables that hold a credential on some way.
     pub marked: Vec<Slot>,
+    /// Reads of messages that give back a credential which a step has put there.
+    pub put_back: Vec<Read>,
     /// Parameters of the match rule's path, in their order.
     pub path: Vec<Text>,
 }

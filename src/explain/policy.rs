@@ -53,6 +53,12 @@ pub(super) const PAGES: &[Page] = &[
         "timeout: 5s",
     ),
     page(
+        "policy.not_streamed",
+        "A step holds a body, and a route of the service says that none is held.",
+        "Remove the step that needs the body whole, or the route's `stream: always`.",
+        "route: { to: \"http://10.0.0.5:9000\", stream: auto }",
+    ),
+    page(
         "policy.bad_json_path",
         "This is no JSONPath query, or one whose pattern the document would bring.",
         "Mend it after RFC 9535; write patterns of `match` and `search` in quotes.",

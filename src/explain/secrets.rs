@@ -23,8 +23,8 @@ pub const PAGES: &[Page] = &[
     ),
     page(
         "policy.secret_leak",
-        "A secret would flow to a client, into a record or into a log.",
-        "Secrets go into keys, credentials and upstream fields only.",
+        "A secret would flow to a client, into a record, a log or a URL, also one that a step has put into a message before.",
+        "Secrets go into keys, credentials, fields for the upstream, and into bodies for origins in `secrets_to`.",
         "",
     ),
     page(

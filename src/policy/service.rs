@@ -7,7 +7,7 @@ use http::Method;
 use crate::compile::Compile;
 use crate::compile::context::{Part, Surroundings};
 use crate::compile::flow::Happened;
-use crate::engine::program::Program;
+use crate::engine::program::{Op, Program};
 use crate::engine::select::{HostRule, Rule, Segment, parse_path};
 use crate::engine::snapshot::Service;
 use crate::engine::value::Text;
@@ -65,6 +65,7 @@ pub fn build(
         .chain(defaults.iter().map(|defaults| (Some(defaults.defaults.name.as_str()), defaults.finally.as_ref())));
     let finally = tail(&mut cx, Part::Finally, "finally", finally);
     cx.hold_for_later(&mut main); // the tails read bodies too
+    check_streams(&mut cx, &main);
     let (slots, identities) = cx.room();
     let service = Service {
         name: Some(name),
@@ -188,6 +189,23 @@ fn check_clear_text(cx: &mut Compile<'_>, doc: &ServiceDoc, environment: &Enviro
     let help = "give the listener `tls:`, or let it listen on loopback; for `behind_tls_proxy` and `allow_plaintext_credentials` \
                 see gateway.yaml";
     cx.refuse::<()>("policy.plaintext_credentials", doc.service.span, &message, help);
+}
+
+/// Refuses steps that hold a body where a route says that none is.
+fn check_streams(cx: &mut Compile<'_>, main: &[Op]) {
+    let Some(route) = cx.streams.first().copied() else { return };
+    let holds = |path: &Text| cx.steps.iter().find(|step| *step.path == **path);
+    let replays = || main.iter().find_map(|op| if let Op::Hold(id) = op { Some(*id) } else { None });
+    let to_replay = cx.holds_to_replay.or_else(replays).and_then(|id| cx.steps.get(usize::from(id)));
+    let (request, response) = (cx.plan.request.as_ref().and_then(holds), cx.plan.response.as_ref().and_then(holds));
+    let held = [("request", request.or(to_replay)), ("response", response)];
+    let held: Vec<_> =
+        held.into_iter().filter_map(|(side, step)| Some((side, step?.name.clone(), step?.span))).collect();
+    for (side, step, span) in held {
+        let message = format!("`{step}` holds the {side}'s body, and a route of this service says `stream: always`");
+        let diagnostic = Diagnostic::error("policy.not_streamed", span, message).with_note(route, "it says so here");
+        cx.report(diagnostic.with_help("remove that step, or `stream: always`"));
+    }
 }
 
 /// Refuses a service that nobody could ever use: it wants certificates, and its listeners ask for none.

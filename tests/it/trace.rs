@@ -207,6 +207,8 @@ fn credentials() -> Vec<(String, String)> {
          \x20 - as: app\n    authenticate_api_key: {{ keys: apps, from: {{ header: x-key }} }}\n\
          \x20 - as: second\n    authenticate_api_key: {{ keys: apps, from: {{ query: key }} }}\n\
          \x20 - set: {{ s: \"${{secret('partner')}}\", all: \"${{second.credential}}\" }}\n\
+         \x20 - set_headers: {{ x-put: \"${{secret('partner')}}\" }}\n\
+         \x20 - when: request.headers.x_put == 'other'\n    log: never\n\
          \x20 - raise: {{ status: 403, code: s.no }}\n"
     );
     vec![("policies/s.yaml".into(), policy), ("partner.key".into(), SECRET.into())]
@@ -230,7 +232,7 @@ fn no_credential_and_no_secret_is_ever_in_a_trace() {
     };
     assert_eq!(send(&format!("Basic {basic}"), KEY).json()["code"], "s.no");
     let whole = follower.next();
-    assert_eq!(paths(&whole).last().unwrap(), "7 denied", "{whole}");
+    assert_eq!(paths(&whole).last().unwrap(), "9 denied", "{whole}");
     assert_eq!(send("Basic d3Jvbmc6d3Jvbmc=", KEY).status, 401);
     assert_eq!(paths(&follower.next()).last().unwrap(), "3 denied");
     let failed = gateway.ask_admin("GET", "/api/trace/failed").body;

@@ -34,6 +34,16 @@ fn a_written_target_is_one_that_the_token_is_for() {
 }
 
 #[test]
+fn who_may_send_a_body_again_holds_it() {
+    let streams = |inject: &str| {
+        let route = "  - route: { to: \"https://api.example\", stream: always }";
+        with(SESSION, &format!("  - inject_oauth_token: {inject}\n{route}"))
+    };
+    assert_eq!(streams("crm"), ["policy.not_streamed"]);
+    assert!(streams("{ session: crm, replay: false }").is_empty());
+}
+
+#[test]
 fn a_chosen_host_needs_a_list_or_a_session() {
     let to = "  - route: \"https://${request.query.h ?? 'a'}.my.example\"";
     assert_eq!(with(SESSION, to), ["policy.open_host"]);

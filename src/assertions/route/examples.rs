@@ -69,6 +69,33 @@ tests:
 "#,
     },
     Example {
+        title: "A login with the organisation's password, read whole before it is sent",
+        yaml: r#"
+secret: partner
+from: { env: PARTNER_SECRET }
+---
+service: example
+match: { path: /login, methods: [POST] }
+policy:
+  - set_body: { json: { for: "${request.json.for}", user: gateway, password: "${secret('partner')}" } }
+  - route: { to: "https://login.example.com/v1/sessions", secrets_to: https://login.example.com, stream: answer }
+tests:
+  given:
+    secrets: { partner: test-value-0123456789 }
+    upstream: [{ match: { host: login.example.com }, answer: { json: { session: s-1 } } }]
+  cases:
+    - name: the secret goes to the origin that is named
+      request: { json: { for: ann } }
+      expect:
+        status: 200
+        upstream: [{ path: /v1/sessions, json: { for: ann, user: gateway, password: test-value-0123456789 } }]
+    - name: what is no JSON is not sent
+      given: { upstream: [] }
+      request: { text: "{" }
+      expect: { status: 400, fault: body.invalid_json, upstream: none }
+"#,
+    },
+    Example {
         title: "A WebSocket, which the upstream may decline",
         yaml: r#"
 service: example

@@ -173,3 +173,35 @@ fn time_limits_and_retries_have_the_values_of_the_reference() {
     assert_eq!((retry.attempts, retry.on, retry.any_method, retry.budget_percent), (1, on, false, 20));
     assert_eq!(retry.backoff, Duration::from_millis(50));
 }
+
+#[test]
+fn a_route_that_streams_refuses_who_holds_a_body() {
+    let with = |before: &str, more: &str, behind: &str| {
+        refusals(&format!("{before}  - route: {{ to: \"http://127.0.0.1:9000\", stream: always{more} }}\n{behind}"))
+    };
+    assert!(with("  - compare: request.headers.x_a == 'b'\n", "", "  - set_headers: { x-b: c }").is_empty());
+    let refused = ["policy.not_streamed"];
+    assert_eq!(with("  - compare: request.json.a == 'b'\n", "", ""), refused);
+    assert_eq!(with("", "", "  - compare: request.json.a == 'b'"), refused);
+    assert_eq!(with("", "", "  - compare: response.json.a == 'b'"), refused);
+    assert_eq!(with("", ", retry: { attempts: 2 }", ""), refused);
+    let any = "  - any:\n      - route: { to: \"http://127.0.0.1:9000\", stream: always, success_when: answer.status < 400 }\n      \
+               - route: http://127.0.0.1:9001";
+    assert_eq!(refusals(any), refused);
+    assert_eq!(with("  - compare: request.json.a == 'b'\n", "", "  - compare: response.json.a == 'b'").len(), 2);
+    let named = format!(
+        "{}on_fault:\n  - log: \"${{request.text}}\"\n",
+        service("  - route: { to: \"http://a\", stream: always }")
+    );
+    assert_eq!(crate::assertions::trial::codes(&named), refused);
+}
+
+#[test]
+fn a_body_is_read_whole_before_it_is_sent_where_only_the_answer_streams() {
+    let of = |stream: &str| Trial::of(&format!("  - route: {{ to: \"http://127.0.0.1:9000\", stream: {stream} }}"));
+    assert_eq!(of("answer").send("POST", "/", &[], "abc").sent[0].body, "abc");
+    let large: &'static str = "x".repeat(1024 * 1024 + 1).leak();
+    let outcome = of("answer").send("POST", "/", &[], large);
+    assert_eq!((outcome.status, outcome.fault.as_deref(), outcome.sent.len()), (413, Some("body.too_large"), 0));
+    assert_eq!(of("auto").send("POST", "/", &[], large).status, 200);
+}

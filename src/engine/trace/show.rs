@@ -256,6 +256,7 @@ fn way(read: &Read, service: &Service) -> Way {
         Read::Cookie(_) | Read::Identity(_, IdentityMember::Credential) => Way::Hashed,
         Read::Headers(_) | Read::QueryMap | Read::Cookies | Read::Form(_) | Read::FormMap => Way::Named,
         Read::Json(_) | Read::Body(_) | Read::BodyText(_) | Read::Builtin(Builtin::OriginalQuery) => Way::Named,
+        read if service.names.put_back.contains(read) => Way::Hashed,
         _ => Way::Plain,
     }
 }
