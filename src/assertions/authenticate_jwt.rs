@@ -257,9 +257,13 @@ impl Waits for AuthenticateJwtStep {
         };
         let now_s = x.worker.clock.wall().as_second();
         let remembered = if self.cache { self.provider.remembered(&token, now_s) } else { None };
+        let mut ended = 0;
         let verified = match remembered {
             Some(verified) => Ok(verified),
-            None => self.provider.verify(&token, self.allowed, self.cache, now_s),
+            None => {
+                ended = self.provider.remote().map_or(0, |keys| keys.ended());
+                self.provider.verify(&token, self.allowed, self.cache, now_s)
+            }
         };
         let why = match verified {
             Ok(verified) => {
@@ -269,7 +273,8 @@ impl Waits for AuthenticateJwtStep {
             }
             Err(why) => why,
         };
-        let asked = self.provider.remote().filter(|_| why.wants_keys()).map(|keys| keys.ask(x.worker.clock.mono_ms()));
+        let remote = self.provider.remote().filter(|_| why.wants_keys());
+        let asked = remote.map(|keys| keys.ask(ended, x.worker.clock.mono_ms()));
         match asked {
             None | Some(Ask::Cooling) => Flow::Now(Verdict::Fault(self.unverified(why, None))),
             Some(Ask::Failing { retry_after_s }) => {

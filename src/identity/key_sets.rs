@@ -99,7 +99,7 @@ pub enum Ask {
     Cooling,
     /// The URL fails; in so many seconds it may do no longer.
     Failing { retry_after_s: u64 },
-    /// Already done: in a policy test.
+    /// Others are there since the keys were looked at.
     Done,
 }
 
@@ -180,9 +180,18 @@ impl RemoteKeys {
         self.current.load().as_ref().is_some_and(|current| current.has(identity))
     }
 
-    /// Asks for other keys than there are: one fetch for all who ask, and then none for a while.
-    pub fn ask(&self, now_ms: u64) -> Ask {
+    /// How many fetches have ended: to be noted before the keys are looked at, for [`RemoteKeys::ask`].
+    pub fn ended(&self) -> u64 {
+        *self.ended.borrow()
+    }
+
+    /// Asks for other keys than there were when so many fetches had ended: one fetch for all who ask, and then none for a
+    /// while. One that has ended meanwhile is what was asked for: another would only cost the pause.
+    pub fn ask(&self, ended: u64, now_ms: u64) -> Ask {
         let mut inner = self.inner();
+        if self.ended() != ended {
+            return Ask::Done;
+        }
         // The first fetch comes by itself: whoever waits for it has not asked for another.
         let is_coming = self.fetches.load(Ordering::Relaxed) == 0 && inner.given.is_none();
         if inner.fetching || inner.wanted || is_coming {
@@ -282,8 +291,9 @@ impl RemoteKeys {
                 Err(why)
             }
         };
-        drop(inner);
+        // Before anybody can ask whether there was one.
         self.ended.send_modify(|ended| *ended += 1);
+        drop(inner);
         // Requests that wait for the keys, or ask how they stand, do not wait for the disk.
         taken.map(|(mut ignored, text)| {
             if let Err(why) = self.keep(&text, now_unix_s) {

@@ -69,16 +69,17 @@ fn a_good_answer_without_a_key_takes_it_away() {
 #[test]
 fn ten_thousand_who_ask_share_one_fetch_and_then_wait_out_the_pause() {
     let keys = RemoteKeys::new(source("https://a/jwks"), None);
-    assert!(matches!(keys.ask(0), Ask::Wait(_)), "the first one comes by itself, and costs no pause");
+    assert!(matches!(keys.ask(0, 0), Ask::Wait(_)), "the first one comes by itself, and costs no pause");
     fetch(&keys, Ok(set("a", None)), 0);
-    let waiting = (0..5000).filter(|_| matches!(keys.ask(100), Ask::Wait(_))).count();
+    assert!(matches!(keys.ask(0, 100), Ask::Done), "who has looked before it ended looks again, and costs no pause");
+    let waiting = (0..5000).filter(|_| matches!(keys.ask(1, 100), Ask::Wait(_))).count();
     assert_eq!((waiting, keys.due_in_ms(100)), (5000, 0));
     fetch(&keys, Ok(set("a", None)), 200);
-    assert!((0..5000).all(|_| matches!(keys.ask(900), Ask::Cooling)));
+    assert!((0..5000).all(|_| matches!(keys.ask(2, 900), Ask::Cooling)));
     assert_eq!(keys.standing().fetches, 2);
-    assert!(matches!(keys.ask(100 + COOLDOWN_MS), Ask::Wait(_)));
+    assert!(matches!(keys.ask(2, 100 + COOLDOWN_MS), Ask::Wait(_)));
     fetch(&keys, Err("refused".into()), 100 + COOLDOWN_MS);
-    assert!(matches!(keys.ask(101 + COOLDOWN_MS), Ask::Failing { retry_after_s: 10 }));
+    assert!(matches!(keys.ask(3, 101 + COOLDOWN_MS), Ask::Failing { retry_after_s: 10 }));
 }
 
 #[test]
