@@ -46,6 +46,8 @@ pub enum Body {
 pub enum BodyFault {
     /// More bytes than the limit allows.
     TooLarge { limit: u64 },
+    /// More bytes than a policy allows.
+    Restricted { limit: u64 },
     /// Silent for too long, or slower than the lowest rate.
     Timeout,
     /// The sender broke off or framed it wrongly.
@@ -59,7 +61,9 @@ pub enum BodyFault {
 impl std::fmt::Display for BodyFault {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            BodyFault::TooLarge { limit } => write!(out, "body larger than {limit} bytes"),
+            BodyFault::TooLarge { limit } | BodyFault::Restricted { limit } => {
+                write!(out, "body larger than {limit} bytes")
+            }
             BodyFault::Timeout => write!(out, "body arrived too slowly"),
             BodyFault::Coding(why) => write!(out, "{why}"),
             BodyFault::Broken(why) => write!(out, "body broken off: {why}"),
@@ -107,6 +111,8 @@ pub struct BodyLimits {
 pub struct Inbound {
     incoming: Incoming,
     limits: BodyLimits,
+    /// The limit of bytes is a policy's.
+    restricted: bool,
     timer: Timer,
     armed: bool,
     started: Option<std::time::Instant>,
@@ -128,8 +134,21 @@ impl Inbound {
         let (timer, ending) = (wheel.timer(), Ending::default());
         let (read_before, coder) = (None, None);
         let (trailers, until, kept) = (Trailers::Dropped, None, None);
-        let started = None;
-        Inbound { incoming, limits, timer, armed: false, started, ending, read_before, coder, trailers, until, kept }
+        let (started, restricted) = (None, false);
+        Inbound {
+            incoming,
+            limits,
+            restricted,
+            timer,
+            armed: false,
+            started,
+            ending,
+            read_before,
+            coder,
+            trailers,
+            until,
+            kept,
+        }
     }
 
     /// Lets these trailers pass.
@@ -153,18 +172,27 @@ impl Inbound {
     }
 
     /// Tightens the limit of bytes; it can never be widened.
-    pub fn tighten(&mut self, bytes: u64) {
-        self.limits.bytes = self.limits.bytes.min(bytes);
+    fn tighten(&mut self, bytes: u64) {
+        if bytes < self.limits.bytes {
+            (self.limits.bytes, self.restricted) = (bytes, false);
+        }
     }
 
-    /// Bytes that it may have.
-    pub fn limit(&self) -> u64 {
-        self.limits.bytes
+    /// The same for a policy.
+    pub fn restrict(&mut self, bytes: u64) {
+        if bytes <= self.limits.bytes {
+            (self.limits.bytes, self.restricted) = (bytes, true);
+        }
     }
 
-    /// Takes back what [`Inbound::tighten`] did.
-    pub fn restore_limit(&mut self, bytes: u64) {
-        self.limits.bytes = bytes;
+    /// Bytes that it may have, and whether a policy says so.
+    pub fn limit(&self) -> (u64, bool) {
+        (self.limits.bytes, self.restricted)
+    }
+
+    /// Takes back what [`Inbound::restrict`] did.
+    pub fn restore_limit(&mut self, limit: (u64, bool)) {
+        (self.limits.bytes, self.restricted) = limit;
     }
 
     /// Bytes it says it has, when the sender declared them and they stay what they are.
@@ -233,7 +261,11 @@ impl HttpBody for Inbound {
                     let read = this.ending.bytes() + data.len() as u64;
                     this.ending.0.bytes.set(read);
                     if read > this.limits.bytes {
-                        return this.fail(BodyFault::TooLarge { limit: this.limits.bytes });
+                        let limit = this.limits.bytes;
+                        return this.fail(match this.restricted {
+                            true => BodyFault::Restricted { limit },
+                            false => BodyFault::TooLarge { limit },
+                        });
                     }
                     match &mut this.coder {
                         Some(coder) => coder.push(data),

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::subject::{Subject, SubjectDoc};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::{Exchange, Withheld};
 use crate::engine::program::{Plain, Verdict};
@@ -25,6 +26,7 @@ use crate::source::{Literal, Name, OneOrMany};
 use crate::tls::{ClientCertificate, ClientTrust, Distrust, Dn};
 
 mod from_header;
+mod subject;
 
 /// Hexadecimal digits of a SHA-256 fingerprint.
 const FINGERPRINT_DIGITS: usize = 64;
@@ -155,6 +157,23 @@ tests:
       expect: { status: 403, fault: authenticate_mtls.not_allowed }
 "#,
         },
+        Example {
+            title: "Devices by the number of their certificate",
+            yaml: r#"
+service: example
+match: { path: /readings }
+policy:
+  - authenticate_mtls: { subject: "${lower(cert.issuer)} ${cert.san_dns[0] ?? 'no name'}" }
+  - respond: { text: "${auth.subject}" }
+tests:
+  - name: a name of our own making
+    request: { client: { certificate: { issuer: "CN=Devices", san_dns: d7.example.com } } }
+    expect: { status: 200, text: cn=devices d7.example.com }
+  - name: a part that is not there
+    request: { client: { certificate: { issuer: "CN=Devices" } } }
+    expect: { status: 200, text: cn=devices no name }
+"#,
+        },
     ],
     ..Kind::of::<AuthenticateMtls>(
         "authenticate_mtls",
@@ -170,9 +189,10 @@ struct AuthenticateMtls {
     /// Name of a `key` of kind `certificates`: only these authorities, of those that the listener trusts.
     #[serde(default)]
     trust: Option<Name>,
-    /// What of the certificate names the caller.
+    /// What of the certificate names the caller: `auto` (without it), `san_uri`, `san_dns`, `san_email`, `common_name`, `dn`,
+    /// or a text over `cert.*`.
     #[serde(default)]
-    subject: SubjectWord,
+    subject: Option<SubjectDoc>,
     /// Whom to let in; one match suffices. Everybody with a trusted certificate without it.
     #[serde(default)]
     allow: Option<AllowDoc>,
@@ -199,25 +219,6 @@ enum FromHeader {
     No,
     #[serde(rename = "client_cert")]
     ClientCert,
-}
-
-/// What names the caller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum SubjectWord {
-    /// The first there is of: URI, DNS name, mail address, distinguished name.
-    #[default]
-    Auto,
-    /// Its first URI.
-    SanUri,
-    /// Its first DNS name.
-    SanDns,
-    /// Its first mail address.
-    SanEmail,
-    /// The common name of its subject.
-    CommonName,
-    /// Its whole subject.
-    Dn,
 }
 
 /// Certificates that are let in.
@@ -248,6 +249,9 @@ struct Allow {
 
 impl Assertion for AuthenticateMtls {
     fn compile(self, step: &Step<'_>, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
+        let slots = slots.map(|output| cx.out_below(output, step)).collect();
+        let subject = self.subject.as_ref().map_or(Some(Subject::Auto), |subject| subject.compile(cx));
         let challenge = cx.challenge("ClientCertificate", self.realm.as_ref(), "", step.span);
         let trust = match &self.trust {
             Some(name) => {
@@ -279,11 +283,9 @@ impl Assertion for AuthenticateMtls {
             }
         }
         let identity = cx.identify(step, false);
-        let slots = KIND.sets.iter().filter(|output| output.name.starts_with("cert."));
-        let slots = slots.map(|output| cx.out_below(output, step)).collect();
         Compiled::plain(AuthenticateMtlsStep {
             trust,
-            subject: self.subject,
+            subject: subject?,
             allow,
             directory,
             from_header: self.from_header,
@@ -350,7 +352,7 @@ fn dns_fits(wanted: &str, name: &str) -> bool {
 struct AuthenticateMtlsStep {
     /// `None` for whomever the listener trusts.
     trust: Option<ClientTrust>,
-    subject: SubjectWord,
+    subject: Subject,
     allow: Option<Allow>,
     directory: Option<Arc<Users>>,
     from_header: FromHeader,
@@ -404,7 +406,10 @@ impl AuthenticateMtlsStep {
             let detail = format!("nothing of `allow` fits `{}`", certificate.subject);
             return Err(denied("authenticate_mtls.not_allowed", &detail));
         }
-        let Some(subject) = subject(self.subject, certificate) else {
+        for (slot, value) in self.slots.iter().zip(values(certificate)) {
+            x.set(*slot, value);
+        }
+        let Some(subject) = self.subject.of(certificate, x)? else {
             return Err(denied(
                 "authenticate_mtls.not_allowed",
                 "the certificate has no name of the kind that is wanted",
@@ -422,9 +427,6 @@ impl AuthenticateMtlsStep {
             }
         }
         x.identify(self.identity, Arc::new(identity));
-        for (slot, value) in self.slots.iter().zip(values(certificate)) {
-            x.set(*slot, value);
-        }
         Ok(())
     }
 
@@ -452,19 +454,6 @@ impl AuthenticateMtlsStep {
 
 fn denied(code: &'static str, detail: &str) -> Box<Fault> {
     Fault::denied(StatusCode::FORBIDDEN, code, detail)
-}
-
-fn subject(word: SubjectWord, certificate: &ClientCertificate) -> Option<String> {
-    let whole = || (!certificate.subject.is_empty()).then(|| certificate.subject.to_string());
-    let (uri, dns, email) = (certificate.san_uri.first(), certificate.san_dns.first(), certificate.san_email.first());
-    match word {
-        SubjectWord::Auto => uri.or(dns).or(email).cloned().or_else(whole),
-        SubjectWord::SanUri => uri.cloned(),
-        SubjectWord::SanDns => dns.cloned(),
-        SubjectWord::SanEmail => email.cloned(),
-        SubjectWord::CommonName => certificate.subject.common_name().map(str::to_owned),
-        SubjectWord::Dn => whole(),
-    }
 }
 
 /// Values of `cert.*`, in the order of the outputs.

@@ -428,7 +428,9 @@ impl CallStep {
 /// The answer's body did not come whole.
 fn unread(fault: &BodyFault) -> Box<Fault> {
     let (status, code) = match fault {
-        BodyFault::TooLarge { .. } => (StatusCode::BAD_GATEWAY, "call_http.answer_too_large"),
+        BodyFault::TooLarge { .. } | BodyFault::Restricted { .. } => {
+            (StatusCode::BAD_GATEWAY, "call_http.answer_too_large")
+        }
         BodyFault::Timeout => (StatusCode::GATEWAY_TIMEOUT, "call_http.timeout_total"),
         BodyFault::Broken(_) | BodyFault::Coding(_) | BodyFault::Gone => {
             (StatusCode::BAD_GATEWAY, "call_http.bad_answer")

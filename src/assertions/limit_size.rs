@@ -27,7 +27,7 @@ pub const KIND: Kind = Kind {
         FaultDoc {
             code: "limit_size.body",
             status: 413,
-            doc: "The request's body is larger than `body`. One that was not declared and is cut on the run is `body.too_large`.",
+            doc: "The request's body is larger than `body`: it says so, or was cut there on the run.",
         },
         FaultDoc {
             code: "limit_size.headers",
@@ -266,7 +266,7 @@ mod tests {
         let trial = Trial::of(steps);
         assert_eq!(trial.post_chunked("/", "abc").body, "abc");
         let outcome = trial.post_chunked("/", "abcd");
-        assert_eq!((outcome.status, outcome.fault.as_deref()), (413, Some("body.too_large")));
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (413, Some("limit_size.body")));
         assert_eq!(trial.post_streamed("/", "abcd").fault.as_deref(), Some("limit_size.body"));
     }
 }

@@ -38,7 +38,7 @@ pub enum Undo {
     Headers(Side, HeaderMap),
     Body(Side, Body),
     /// The limit of a streamed body, in bytes.
-    Limit(Side, u64),
+    Limit(Side, (u64, bool)),
     Response(Option<Box<Response>>),
     Withheld(SmallVec<[Withheld; 2]>),
     HeadersSet(SmallVec<[HeaderName; 4]>),
@@ -112,9 +112,9 @@ impl Undo {
                     response.set_body(body);
                 }
             }
-            Undo::Limit(side, bytes) => {
+            Undo::Limit(side, limit) => {
                 if let Some(Body::Stream(inbound)) = state.body_mut(side) {
-                    inbound.restore_limit(bytes);
+                    inbound.restore_limit(limit);
                 }
             }
             Undo::Response(response) => state.response = response.map(|response| *response),

@@ -279,9 +279,11 @@ pub fn body_fault(side: Side, fault: BodyFault) -> Box<Fault> {
         (BodyFault::Coding(Refused::TooLarge { .. }), _) => (StatusCode::PAYLOAD_TOO_LARGE, "decompress.too_large"),
         (BodyFault::Coding(Refused::Ratio { .. }), _) => (StatusCode::PAYLOAD_TOO_LARGE, "decompress.ratio"),
         (BodyFault::TooLarge { .. }, Side::Request) => (StatusCode::PAYLOAD_TOO_LARGE, "body.too_large"),
+        (BodyFault::Restricted { .. }, Side::Request) => (StatusCode::PAYLOAD_TOO_LARGE, "limit_size.body"),
         (BodyFault::Timeout, Side::Request) => (StatusCode::REQUEST_TIMEOUT, "body.timeout"),
         (BodyFault::Broken(_), Side::Request) => (StatusCode::BAD_REQUEST, "body.broken"),
         (BodyFault::TooLarge { .. }, Side::Response) => (StatusCode::BAD_GATEWAY, "body.answer_too_large"),
+        (BodyFault::Restricted { .. }, Side::Response) => (StatusCode::BAD_GATEWAY, "limit_size.response"),
         (BodyFault::Timeout, Side::Response) => (StatusCode::GATEWAY_TIMEOUT, "body.answer_timeout"),
         (BodyFault::Broken(_), Side::Response) => (StatusCode::BAD_GATEWAY, "body.answer_broken"),
     };

@@ -202,7 +202,7 @@ impl Exchange {
             self.journal.watched.push(Watched { step, side, bytes });
         } else if let Some(Body::Stream(inbound)) = self.state.body_mut(side) {
             self.journal.keep(Undo::Limit(side, inbound.limit()));
-            inbound.tighten(bytes);
+            inbound.restrict(bytes);
         }
     }
 

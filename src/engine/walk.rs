@@ -261,7 +261,7 @@ impl Exchange {
     pub(super) fn note_watched(&mut self) {
         for Watched { step, side, bytes } in std::mem::take(&mut self.journal.watched) {
             if self.bytes_of(side).is_some_and(|read| read > bytes) && self.record.would_deny.len() < NOTED_MAX {
-                let fault = body_fault(side, BodyFault::TooLarge { limit: bytes });
+                let fault = body_fault(side, BodyFault::Restricted { limit: bytes });
                 let noted = self.noted(Some(step), &fault);
                 self.record.would_deny.push(noted);
             }

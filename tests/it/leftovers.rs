@@ -50,7 +50,7 @@ fn what_is_left_of_a_body_whose_fault_was_caught_is_no_request() {
         ("gateway.yaml", &format!("{ANY_PORT}limits: {{ body_buffered: 1KiB, body_streamed: 64KiB }}\n")),
         ("policies/read.yaml", &service("read", reads, "\"body.*\"")),
         ("policies/size.yaml", &service("size", "{ limit_size: 1KiB }", "limit_size.body")),
-        ("policies/both.yaml", &service("both", &format!("{{ limit_size: 1KiB }}, {reads}"), "[body.too_large]")),
+        ("policies/both.yaml", &service("both", &format!("{{ limit_size: 1KiB }}, {reads}"), "[limit_size.body]")),
         ("policies/hidden.yaml", &hello("hidden", "smuggled")),
     ]);
     let filler = "x".repeat(1100);
@@ -61,7 +61,7 @@ fn what_is_left_of_a_body_whose_fault_was_caught_is_no_request() {
     let cases = [
         ("one chunk", chunked("/read", &[&whole], &after), too_large),
         ("requests as chunks", chunked("/read", &[&filler, &inside], &after), too_large),
-        ("a limit and chunks", chunked("/both", &[&filler, &inside], &after), too_large),
+        ("a limit and chunks", chunked("/both", &[&filler, &inside], &after), "caught limit_size.body"),
         ("no last chunk", chunked("/read", &[&filler], SMUGGLED), too_large),
         ("declared", declared("/read", whole.len(), &format!("{whole}{SMUGGLED}")), too_large),
         (
@@ -98,7 +98,7 @@ fn a_shadowed_limit_lets_a_chunked_body_through_and_records_it() {
     let answers = raw(&gateway, &chunked("/s", &[&piece, &piece], &format!("0\r\n\r\n{next}")));
     assert!(answers.contains("1400 bytes") && answers.ends_with("next"), "{answers}");
     let noted = gateway.record("/s")["would_deny"].clone();
-    assert_eq!((&noted[0]["step"], &noted[0]["fault"]), (&"trial".into(), &"body.too_large".into()));
+    assert_eq!((&noted[0]["step"], &noted[0]["fault"]), (&"trial".into(), &"limit_size.body".into()));
     raw(&gateway, &chunked("/s", &[&piece], &format!("0\r\n\r\n{next}")));
     assert!(gateway.record("/s").get("would_deny").is_none());
 }

@@ -37,31 +37,6 @@ fn full() -> ClientCertificate {
 /// The clock of a trial: 2026-03-01T12:00:00Z.
 const NOW_S: i64 = 1_772_366_400;
 
-#[test]
-fn the_subject_is_what_was_asked_for_or_nothing() {
-    let certificate = ClientCertificate { san_uri: Vec::new(), san_dns: Vec::new(), ..full() };
-    for (word, expected) in [
-        (SubjectWord::Auto, Some("app@example.com")),
-        (SubjectWord::SanUri, None),
-        (SubjectWord::SanDns, None),
-        (SubjectWord::SanEmail, Some("app@example.com")),
-        (SubjectWord::CommonName, Some("app")),
-        (SubjectWord::Dn, Some("CN=app,O=Example")),
-    ] {
-        assert_eq!(subject(word, &certificate).as_deref(), expected, "{word:?}");
-    }
-    assert_eq!(subject(SubjectWord::Auto, &ClientCertificate::default()), None);
-    // Of all that there is: URI, DNS name, mail address, subject.
-    let mut certificate = full();
-    let mut seen = Vec::new();
-    for _ in 0..4 {
-        seen.push(subject(SubjectWord::Auto, &certificate).unwrap());
-        let names = [&mut certificate.san_uri, &mut certificate.san_dns, &mut certificate.san_email];
-        names.into_iter().find(|names| !names.is_empty()).map(Vec::clear);
-    }
-    assert_eq!(seen, ["spiffe://example/app", "app.example.com", "app@example.com", "CN=app,O=Example"]);
-}
-
 fn set(params: &str) -> String {
     format!(
         "service: trial\nmatch: {{ path: \"/{{*rest}}\" }}\npolicy:\n  - authenticate_mtls{params}\n  - respond: {{ status: 204 }}\n"

@@ -216,7 +216,7 @@ fn a_shadowed_size_limit_lets_a_body_of_unknown_length_through() {
         let outcome = Trial::of(&steps(limit)).post_chunked("/", "abc");
         assert_eq!((outcome.status, outcome.body.as_str(), outcome.fault), (200, "3", None), "{limit}");
         let noted: Vec<_> = outcome.record.would_deny.iter().map(|noted| noted.code.as_str()).collect();
-        assert_eq!(noted, ["body.too_large"], "{limit}");
+        assert_eq!(noted, ["limit_size.body"], "{limit}");
     }
     let outcome = Trial::of(&steps("limit_size: 3B")).post_chunked("/", "abc");
     assert_eq!((outcome.status, outcome.record.would_deny.len()), (200, 0));
@@ -224,7 +224,7 @@ fn a_shadowed_size_limit_lets_a_body_of_unknown_length_through() {
         "all: [{ any: [{ all: [{ limit_size: 2B }, { raise: { status: 403, code: trial.no } }] }, { log: x }] }]";
     assert_eq!(Trial::of(&steps(undone)).post_chunked("/", "abc").record.would_deny, []);
     let real = "  - limit_size: 2B\n  - respond: { text: \"${len(request.text)}\" }";
-    assert_eq!(Trial::of(real).post_chunked("/", "abc").fault.as_deref(), Some("body.too_large"));
+    assert_eq!(Trial::of(real).post_chunked("/", "abc").fault.as_deref(), Some("limit_size.body"));
 }
 
 #[test]
