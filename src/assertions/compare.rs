@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::side::{Side, side};
-use crate::compile::text::{Sink, Test, TextParam};
+use crate::compile::text::{Test, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Condition, Plain, Verdict};
 use crate::engine::value::{Facts, Val, Value};
-use crate::expr::{Kinds, Place, Relation, elements};
+use crate::expr::{Kinds, Relation, elements};
 use crate::fault::Fault;
 use crate::source::{Expression, Literal, Node, Span, Spanned, Text};
 
@@ -282,7 +282,7 @@ fn denial(
     };
     let text = match text {
         None => None,
-        Some(text) => Some(cx.text_into(text, Place::Plain, Sink::Client)?),
+        Some(text) => Some(cx.fault_text(text)?),
     };
     Some(Denial { status, code, text })
 }

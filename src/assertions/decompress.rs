@@ -16,7 +16,7 @@ use crate::compile::text::TextParam;
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
-use crate::engine::read::{Side, Slot};
+use crate::engine::read::{Read, Side, Slot};
 use crate::engine::recode::content_codings;
 use crate::engine::run::body_fault;
 use crate::engine::value::{Facts, Type, Value};
@@ -210,7 +210,9 @@ impl Decompress {
         let span = self.message.as_ref().map_or(span, |message| message.span);
         cx.changes_message(span);
         let side = cx.side(self.message.map(|message| message.value), span)?;
-        Compiled::plain(OfBody { side, format, bounds })
+        let field = Read::Header(side, header::CONTENT_ENCODING);
+        let shows_codings = !cx.flow.carried.mark_of(&field).is_credential();
+        Compiled::plain(OfBody { side, format, bounds, shows_codings })
     }
 }
 
@@ -274,6 +276,8 @@ struct OfBody {
     /// `None` goes by what the body says.
     format: Option<Format>,
     bounds: InflateBounds,
+    /// A detail may name its codings: no step has made them of a credential.
+    shows_codings: bool,
 }
 
 impl Plain for OfBody {
@@ -308,7 +312,11 @@ impl OfBody {
     }
 
     fn unsupported(&self, codings: &[String]) -> Box<Fault> {
-        let (code, detail) = ("decompress.unsupported", format!("coded as {}", codings.join(", ")));
+        let code = "decompress.unsupported";
+        let detail = match self.shows_codings {
+            true => format!("coded as {}", codings.join(", ")),
+            false => "coded as a step has said that may not be shown".to_owned(),
+        };
         match self.side {
             // RFC 9110 §15.5.16: what would have been taken.
             Side::Request => Fault::denied(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail)

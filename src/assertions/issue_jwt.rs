@@ -19,7 +19,7 @@ use crate::compile::text::{Sink, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Output, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
-use crate::engine::read::Slot;
+use crate::engine::read::{Side, Slot};
 use crate::engine::value::{Facts, Mark, Origin, Type, Value};
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
@@ -133,14 +133,16 @@ impl Assertion for IssueJwt {
             let help = "a short one limits what a stolen token is good for: `lifetime: 5m`";
             return cx.refuse("policy.bad_value", self.lifetime.span, "a lifetime is 1s to 24h", help);
         }
-        let issuer = cx.text(&self.issuer, Place::Plain);
-        let audience: Vec<_> = self.audience.iter().map(|text| cx.text(text, Place::Plain)).collect();
+        let issuer = cx.text_into(&self.issuer, Place::Plain, Sink::Client);
+        let audience: Vec<_> =
+            self.audience.iter().map(|text| cx.text_into(text, Place::Plain, Sink::Client)).collect();
         let audience = audience.into_iter().collect::<Option<Vec<_>>>()?;
         if audience.is_empty() {
             let help = "name the one that the token is for: `audience: orders`";
             return cx.refuse("policy.empty_list", step.span, "the token would be for nobody", help);
         }
-        let subject = cx.text(&self.subject.unwrap_or_else(|| Text::from("${auth.subject}")), Place::Plain)?;
+        let subject = self.subject.unwrap_or_else(|| Text::from("${auth.subject}"));
+        let subject = cx.text_into(&subject, Place::Plain, Sink::Client)?;
         let mut claims = Vec::new();
         for (name, node) in &self.claims {
             if OWN.contains(&name.name.as_str()) {
@@ -158,6 +160,10 @@ impl Assertion for IssueJwt {
             Some(inject) => Some(cx.inject(inject)?),
             None => None,
         };
+        if let Some(name) = inject.as_ref().and_then(Target::header) {
+            cx.changes_message(step.span);
+            cx.flow.carried.put_field(Side::Request, name.as_str(), (Mark::Token, step.span), true);
+        }
         let origin = |facts: Facts| facts.origin;
         let facts = |ty| Facts { origin: Origin::Policy, ..Facts::policy(ty) };
         let token = cx.out_with("issued.token", step.renamed(), facts(Type::Text).marked(Mark::Token));

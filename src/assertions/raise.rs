@@ -98,7 +98,7 @@ impl Assertion for Raise {
         let status = status(self.status, cx);
         let code = code(&self.code, cx);
         let text = match &self.text {
-            Some(text) => Some(cx.text_into(text, Place::Plain, Sink::Client)?),
+            Some(text) => Some(cx.fault_text(text)?),
             None => None,
         };
         let detail = match &self.detail {

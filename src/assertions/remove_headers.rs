@@ -96,6 +96,11 @@ impl Assertion for RemoveHeaders {
                 return cx.refuse("policy.bad_value", step.span, message, help);
             }
         };
+        for edit in &edits {
+            if let (Some(side), AnswerEdit::Remove(name)) = (target, edit) {
+                cx.flow.carried.remove_field(side, name.as_str());
+            }
+        }
         Compiled::plain(RemoveHeadersStep { target, edits })
     }
 }

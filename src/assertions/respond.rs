@@ -181,7 +181,8 @@ impl RespondStep {
             Status::Text(text) => {
                 let word = text.read(x)?;
                 parse_status(&word).ok_or_else(|| {
-                    fault_by(text.facts().origin, "respond.bad_status", format!("`{word}` is no status"))
+                    let shown = text.recorded_text(x);
+                    fault_by(text.facts().origin, "respond.bad_status", format!("`{shown}` is no status"))
                 })?
             }
         };

@@ -15,10 +15,11 @@ use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, 
 use crate::engine::exchange::Exchange;
 use crate::engine::message::form_decode;
 use crate::engine::program::{Plain, Verdict};
+use crate::engine::value::Mark;
 use crate::expr::{Place, escape};
 use crate::fault::Fault;
 use crate::path::CanonicalPath;
-use crate::source::{Entries, Literal, OneOrMany, Text};
+use crate::source::{Entries, Literal, OneOrMany, Span, Text};
 
 const INVALID_PATH: &str = "rewrite.invalid_path";
 
@@ -131,13 +132,23 @@ impl Assertion for Rewrite {
             let help = "write `rewrite: { path: /v2/orders }`, or `strip_prefix`, `add_prefix`, `query`, `method`";
             return cx.refuse("policy.missing_parameter", step.span, "`rewrite` changes nothing", help);
         }
-        Compiled::plain(RewriteStep {
-            path: whole(path)?,
-            strip: whole(strip)?,
-            add: whole(add)?,
-            method: whole(method)?,
-            query: whole(query)?,
-        })
+        let (path, query) = (whole(path)?, whole(query)?);
+        note_marks(path.as_ref(), query.as_ref(), step.span, cx);
+        Compiled::plain(RewriteStep { path, strip: whole(strip)?, add: whole(add)?, method: whole(method)?, query })
+    }
+}
+
+/// Whoever reads the path or the query behind this step reads what it has put there.
+fn note_marks(path: Option<&PathText>, query: Option<&Query>, span: Span, cx: &mut Compile<'_>) {
+    if let Some(path) = path {
+        let mark = path.segments().iter().fold(Mark::None, |all, text| all.joined(text.facts().mark));
+        cx.flow.carried.put_path((mark, span));
+    }
+    let Some(query) = query else { return };
+    for (texts, replaces) in [(&query.set, true), (&query.add, false)] {
+        for (name, text) in texts {
+            cx.flow.carried.put_query(name, (text.facts().mark, span), replaces);
+        }
     }
 }
 

@@ -160,7 +160,8 @@ impl Assertion for SetHeaders {
         let edits = edits.into_iter().collect::<Option<Vec<_>>>()?;
         for edit in &edits {
             let mark = edit.values.iter().fold(Mark::None, |all, value| all.joined(value.mark()));
-            let (side, replaces) = (target.unwrap_or(Side::Response), edit.how == How::Set);
+            // What leaves is changed at the end: until then the response has its own.
+            let (side, replaces) = (target.unwrap_or(Side::Response), edit.how == How::Set && target.is_some());
             cx.flow.carried.put_field(side, edit.name.as_str(), (mark, step.span), replaces);
         }
         for edit in edits.iter().filter(|edit| target == Some(Side::Request) && edit.how == How::Set) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::compile::Compile;
 use crate::compile::flow::{Flow, Root};
 use crate::compile::kind::{Category, Kind};
-use crate::compile::steps::Step;
+use crate::compile::steps::{STEPS_MAX, Step};
 use crate::engine::program::{Exhausts, Frame, Op, StepId};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Span};
 
@@ -207,11 +207,12 @@ impl Compile<'_> {
     pub fn rounds(&mut self, span: Span, own: [&str; 2], body: &mut dyn FnMut(&mut Self) -> Vec<Op>) -> Block {
         let before = self.flow.clone();
         let mut top = Flow { proven: Vec::new(), ..before.clone() };
-        let mut steady = false;
+        let (mut steady, mut changes) = (false, 0);
         let mut first_round = None;
         // What the first rounds find is provisional: it is kept only of steps that are known already.
         let provisional = self.inner.take_if(|inner| !inner.is_known());
-        for _ in 0..PASSES_MAX {
+        // Marks only grow: each pass finds one more at least.
+        for _ in 0..STEPS_MAX {
             self.flow = top.clone();
             let said = std::mem::take(self.diags);
             let (steps, included, incomplete) = (self.steps.len(), self.included.len(), self.incomplete);
@@ -225,11 +226,13 @@ impl Compile<'_> {
             let mut end = std::mem::take(&mut self.flow);
             end.roots.retain(|name, _| !own.contains(&&**name));
             let next = top.clone().join(end);
-            steady = next.roots == top.roots && next.carried == top.carried;
-            if steady {
+            steady = next.roots == top.roots;
+            let marks_rest = next.carried == top.carried;
+            changes += usize::from(!steady);
+            top = next;
+            if changes == PASSES_MAX || steady && marks_rest {
                 break;
             }
-            top = next;
         }
         self.inner = self.inner.take().or(provisional);
         if !steady {

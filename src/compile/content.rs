@@ -17,6 +17,10 @@ use crate::source::{Diagnostic, Entries, Literal, Node, NodeValue, Span, Text};
 
 /// Largest body read from a file at load, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How private keys begin (RFC 7468 §10 and §11, RFC 5915 §4, and older forms), and how the private part of a JWK is called.
+const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "\"d\":"];
+/// A shorter value may stand in a file by chance.
+const SECRET_BYTES_MIN: usize = 8;
 
 /// The forms as they stand in parameters; at most one is given.
 #[derive(Debug, Default)]
@@ -160,7 +164,15 @@ impl Compile<'_> {
             return self.refuse("policy.unreadable", span, message, "copy the file below that folder");
         }
         match outside.read(&path, FILE_BYTES_MAX) {
-            Ok(bytes) => Some(bytes),
+            Ok(bytes) => match self.secret_in(&bytes) {
+                None => Some(bytes),
+                Some(what) => {
+                    let message = format!("`{name}` holds {what}");
+                    let help =
+                        "a body that everybody may read is a file of its own; a secret goes by `${secret('NAME')}`";
+                    self.refuse("policy.secret_leak", span, message, help)
+                }
+            },
             Err(why) => self.refuse(
                 "policy.unreadable",
                 span,
@@ -168,6 +180,18 @@ impl Compile<'_> {
                 "name a file below the folder of gateway.yaml",
             ),
         }
+    }
+
+    /// What nobody should see in a file, where it holds such a thing.
+    fn secret_in(&self, bytes: &[u8]) -> Option<String> {
+        let holds = |wanted: &[u8]| bytes.windows(wanted.len()).any(|window| window == wanted);
+        if PRIVATE_KEYS.iter().any(|mark| holds(mark.as_bytes())) {
+            return Some("a private key".to_owned());
+        }
+        let all = self.around.resources.secrets.iter();
+        let mut known = all.filter_map(|(name, secret)| Some((name, secret.as_ref()?.expose().trim_ascii())));
+        let found = known.find(|(_, value)| value.len() >= SECRET_BYTES_MIN && holds(value))?;
+        Some(format!("the value of the secret `{}`", found.0))
     }
 
     /// A JSON structure with `${...}` in its texts.

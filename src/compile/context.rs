@@ -23,7 +23,7 @@ use crate::engine::program::{Op, StepId, StepMeta};
 use crate::engine::read::{Read, Side, Slot};
 use crate::engine::scrubbing::RecordRules;
 use crate::engine::snapshot::{BodyPlan, Names};
-use crate::engine::value::{Facts, Text};
+use crate::engine::value::{Facts, Mark, Text};
 use crate::limits::Limits;
 use crate::source::{Diagnostic, Diagnostics, Name, Sources, Span, suggest};
 
@@ -131,6 +131,8 @@ pub struct Compile<'a> {
     marked: BTreeSet<Slot>,
     /// Reads of messages that give back a credential which a step has put there.
     put_back: Vec<Read>,
+    /// The mark of all that texts of faults are made of.
+    fault_text: Mark,
     /// What variables are made of.
     pub(super) made: HashMap<Slot, Made>,
     /// Steps that pass only callers who show a client certificate.
@@ -188,6 +190,7 @@ impl<'a> Compile<'a> {
             identities,
             marked: BTreeSet::new(),
             put_back: Vec::new(),
+            fault_text: Mark::None,
             made: HashMap::new(),
             wants_certificate: Vec::new(),
             credential_read: Arc::default(),
@@ -359,6 +362,16 @@ impl<'a> Compile<'a> {
         if facts.mark.is_credential() {
             self.marked.insert(slot);
         }
+    }
+
+    /// Notes what the text of a fault is made of: `fault.text` is as marked.
+    pub fn note_fault_text(&mut self, mark: Mark) {
+        self.fault_text = self.fault_text.joined(mark);
+    }
+
+    /// The mark of `fault.text`.
+    pub fn fault_text_mark(&self) -> Mark {
+        self.fault_text
     }
 
     /// Declares one output of the step at hand; `output.name` is `root.member`, and `renamed` the step's `as:`.

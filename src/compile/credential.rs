@@ -12,7 +12,7 @@ use crate::compile::text::TextParam;
 use crate::engine::exchange::{Exchange, Withheld};
 use crate::engine::message::{cookies, form_decode, pairs};
 use crate::engine::read::{Read, Side};
-use crate::engine::value::Text as SharedText;
+use crate::engine::value::{Mark, Text as SharedText};
 use crate::expr::Place;
 use crate::fault::Fault;
 use crate::source::{Span, Text};
@@ -145,6 +145,14 @@ impl Credential {
                 Err(Fault::denied(StatusCode::BAD_REQUEST, self.ambiguous.clone(), detail))
             }
             found => Ok(found),
+        }
+    }
+
+    /// The mark of the text that it is taken from.
+    pub fn mark(&self) -> Mark {
+        match &self.source {
+            Source::Value(value, _) => value.facts().mark,
+            Source::Header { .. } | Source::Cookie(_) | Source::Query(_) => Mark::None,
         }
     }
 

@@ -6,12 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::compile::Compile;
 use crate::compile::credential::Credential;
-use crate::compile::flow::Root;
+use crate::compile::flow::{IdentityRoot, Root};
 use crate::compile::kind::Output;
+use crate::compile::scope::{no_member, read, segment};
 use crate::compile::steps::Step;
 use crate::engine::exchange::Exchange;
-use crate::engine::read::Slot;
-use crate::engine::value::{Facts, Mark, Type, Value};
+use crate::engine::read::{IdentityMember, Read, Slot};
+use crate::engine::value::{Element, Facts, Mark, Type, Value};
+use crate::expr::{Resolved, Segment, Unresolved};
+
+const AUTH_MEMBERS: [&str; 9] =
+    ["scheme", "subject", "groups", "scopes", "client", "claims", "attributes", "expires_at", "credential"];
 
 /// Where the credential as presented is kept for `auth.credential`, where anybody reads that.
 #[derive(Debug)]
@@ -45,10 +50,12 @@ impl Compile<'_> {
     pub fn presented(&mut self, step: &Step<'_>, credential: &Credential) -> Presented {
         let root = root_of(step);
         let slot = self.slot(root, "credential");
+        let put = credential.proves().map_or(Mark::None, |read| self.flow.carried.mark_of(&read));
+        let facts = Facts::client(Type::Text).marked(Mark::Token).marked(put).marked(credential.mark());
         if let Some(Root::Identity(identity)) = self.flow.roots.get_mut(root) {
-            identity.credential = Some((slot, Facts::client(Type::Text).marked(Mark::Token)));
+            identity.credential = Some((slot, facts));
         }
-        self.mark(slot, Facts::client(Type::Text).marked(Mark::Token));
+        self.mark(slot, facts);
         self.made_at(slot, credential.places());
         if let Some(read) = credential.proves() {
             self.flow.prove(read);
@@ -79,5 +86,32 @@ impl Compile<'_> {
         let root = output.name.split('.').next().unwrap_or_default();
         let renamed = step.renamed().map(|name| format!("{name}.{root}"));
         self.out(output, renamed.as_deref())
+    }
+}
+
+/// A member of an identity.
+pub(super) fn identity_member(
+    root: &str,
+    identity: &IdentityRoot,
+    path: &[Segment<'_>],
+) -> Result<Resolved, Unresolved> {
+    let facts = |ty, absent| Facts { absent: absent || identity.absent, ..Facts::client(ty) };
+    let member = |member, facts| read(Read::Identity(identity.slot, member), facts, 2);
+    match segment(path, 1) {
+        "scheme" => member(IdentityMember::Scheme, facts(Type::Text, false)),
+        "subject" => member(IdentityMember::Subject, facts(Type::Text, false)),
+        "groups" => member(IdentityMember::Groups, facts(Type::List(Element::Text), false)),
+        "scopes" => member(IdentityMember::Scopes, facts(Type::List(Element::Text), false)),
+        "client" => member(IdentityMember::Client, facts(Type::Text, !identity.has_client)),
+        "claims" => member(IdentityMember::Claims, facts(Type::Map(Element::Json), true)),
+        "attributes" => member(IdentityMember::Attributes, facts(Type::Map(Element::Text), false)),
+        "expires_at" => member(IdentityMember::ExpiresAt, facts(Type::Time, true)),
+        "credential" => match identity.credential {
+            Some((slot, facts)) => {
+                read(Read::Slot(slot), Facts { absent: facts.absent || identity.absent, ..facts }, 2)
+            }
+            None => member(IdentityMember::Credential, facts(Type::Text, true).marked(Mark::Token)),
+        },
+        other => Err(no_member(root, 1, other, &AUTH_MEMBERS)),
     }
 }

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::header::COOKIE;
+use http::header::{CONTENT_TYPE, COOKIE};
 
 use crate::compile::Compile;
 use crate::compile::target::Way;
-use crate::engine::read::{Read, Side};
+use crate::engine::read::{Builtin, Read, Side};
 use crate::engine::value::{Mark, Text};
 use crate::expr::Resolved;
 use crate::source::{Diagnostic, Literal, OneOrMany, Span};
@@ -29,6 +29,9 @@ struct Message {
     /// Names in lower case; fields without a mark are left out.
     fields: BTreeMap<Text, Put>,
     body: Option<Put>,
+    path: Option<Put>,
+    /// Query parameters, as the fields.
+    query: BTreeMap<Text, Put>,
 }
 
 /// A mark, and the step that has put it there.
@@ -42,11 +45,22 @@ impl Carried {
 
     /// A field has this value now, or one more.
     pub fn put_field(&mut self, side: Side, name: &str, put: Put, replaces: bool) {
-        let fields = &mut self.message_mut(side).fields;
-        let before = fields.remove(name).filter(|_| !replaces);
-        if let Some(put) = joined(before, is_marked(put)) {
-            fields.insert(name.into(), put);
-        }
+        put_into(&mut self.message_mut(side).fields, name, put, replaces);
+    }
+
+    /// A field is gone.
+    pub fn remove_field(&mut self, side: Side, name: &str) {
+        self.message_mut(side).fields.remove(name);
+    }
+
+    /// The request has this path now.
+    pub fn put_path(&mut self, put: Put) {
+        self.request.path = is_marked(put);
+    }
+
+    /// A query parameter of the request has this value now, or one more.
+    pub fn put_query(&mut self, name: &str, put: Put, replaces: bool) {
+        put_into(&mut self.request.query, name, put, replaces);
     }
 
     /// A step has made this body.
@@ -80,6 +94,11 @@ impl Carried {
         match read {
             Read::Header(side, name) | Read::HeaderAll(side, name) => field(*side, name.as_str()),
             Read::Headers(side) => self.message(*side).fields.values().fold(None, |all, put| joined(all, Some(*put))),
+            Read::Builtin(Builtin::RequestContentType) => field(Side::Request, CONTENT_TYPE.as_str()),
+            Read::Builtin(Builtin::ResponseContentType) => field(Side::Response, CONTENT_TYPE.as_str()),
+            Read::Builtin(Builtin::RequestPath | Builtin::RequestRawPath) => self.request.path,
+            Read::Query(name) | Read::QueryAll(name) => self.request.query.get(name).copied(),
+            Read::QueryMap => self.request.query.values().fold(None, |all, put| joined(all, Some(*put))),
             Read::Cookie(_) | Read::Cookies => field(Side::Request, COOKIE.as_str()),
             Read::Json(side) | Read::Body(side) | Read::BodyText(side) => self.message(*side).body,
             Read::Form(_) | Read::FormMap => self.message(Side::Request).body,
@@ -115,12 +134,22 @@ impl Carried {
 
 impl Message {
     fn join(mut self, other: Message) -> Message {
-        for (name, put) in other.fields {
-            let known = self.fields.remove(&name);
-            self.fields.extend(joined(known, Some(put)).map(|put| (name, put)));
+        for (own, others) in [(&mut self.fields, other.fields), (&mut self.query, other.query)] {
+            for (name, put) in others {
+                let known = own.remove(&name);
+                own.extend(joined(known, Some(put)).map(|put| (name, put)));
+            }
         }
         self.body = joined(self.body, other.body);
+        self.path = joined(self.path, other.path);
         self
+    }
+}
+
+fn put_into(all: &mut BTreeMap<Text, Put>, name: &str, put: Put, replaces: bool) {
+    let before = all.remove(name).filter(|_| !replaces);
+    if let Some(put) = joined(before, is_marked(put)) {
+        all.insert(name.into(), put);
     }
 }
 
@@ -146,8 +175,8 @@ impl Compile<'_> {
             let text = self.literal(literal)?;
             match Origin::parse(&text) {
                 Ok(origin) if origin.https => named.push(origin.text().clone()),
-                _ => {
-                    let message = format!("`{text}` is no https origin");
+                other => {
+                    let message = other.map_or_else(|why| why, |_| format!("`{text}` is no https origin"));
                     let help = "write `secrets_to: https://login.example.com`";
                     return self.refuse("policy.bad_value", literal.0.span(), message, help);
                 }

@@ -8,9 +8,10 @@ use http::HeaderName;
 
 use crate::compile::Compile;
 use crate::compile::context::Part;
-use crate::compile::flow::{Happened, IdentityRoot, Root};
+use crate::compile::flow::{Happened, Root};
+use crate::compile::identity::identity_member;
 use crate::compile::resources::Resources;
-use crate::engine::read::{Builtin, IdentityMember, Read, Side, Slot};
+use crate::engine::read::{Builtin, Read, Side, Slot};
 use crate::engine::value::{Element, Facts, Mark, Origin, Text, Type, Value};
 use crate::expr::{Constant, Member, Resolved, Scope, Segment, Unresolved};
 use crate::secret::Secret;
@@ -91,12 +92,12 @@ fn unresolved(code: &'static str, message: String, label: &str, help: Option<Str
     Unresolved { code, message, label: label.into(), help, at_segment }
 }
 
-fn read(read: Read, facts: Facts, used: usize) -> Result<Resolved, Unresolved> {
+pub(super) fn read(read: Read, facts: Facts, used: usize) -> Result<Resolved, Unresolved> {
     Ok(Resolved::Read { read, facts, used })
 }
 
 /// An unknown member, with what there is.
-fn no_member(root: &str, at: usize, name: &str, known: &[&str]) -> Unresolved {
+pub(super) fn no_member(root: &str, at: usize, name: &str, known: &[&str]) -> Unresolved {
     let message = if name.is_empty() {
         format!("`{root}` is not a value: read one of its members")
     } else {
@@ -109,7 +110,7 @@ fn no_member(root: &str, at: usize, name: &str, known: &[&str]) -> Unresolved {
     unresolved("expr.unknown_variable", message, "unknown", Some(help), at)
 }
 
-fn segment<'p>(path: &'p [Segment<'_>], at: usize) -> &'p str {
+pub(super) fn segment<'p>(path: &'p [Segment<'_>], at: usize) -> &'p str {
     path.get(at).map_or("", |segment| segment.name)
 }
 
@@ -138,8 +139,6 @@ const REQUEST_MEMBERS: [&str; 22] = [
     "original",
 ];
 const RESPONSE_MEMBERS: [&str; 7] = ["status", "headers", "body", "text", "json", "size", "content_type"];
-const AUTH_MEMBERS: [&str; 9] =
-    ["scheme", "subject", "groups", "scopes", "client", "claims", "attributes", "expires_at", "credential"];
 
 impl Compile<'_> {
     fn request(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
@@ -267,7 +266,9 @@ impl Compile<'_> {
             // For the operator only: the mark keeps it out of answers.
             "detail" => read(Read::Builtin(Builtin::FaultDetail), facts(Type::Text).marked(Mark::Internal), 2),
             "step" => read(Read::Builtin(Builtin::FaultStep), facts(Type::Text).maybe(), 2),
-            "text" => read(Read::Builtin(Builtin::FaultText), facts(Type::Text).maybe(), 2),
+            "text" => {
+                read(Read::Builtin(Builtin::FaultText), facts(Type::Text).maybe().marked(self.fault_text_mark()), 2)
+            }
             other => Err(no_member("fault", 1, other, &["code", "status", "kind", "detail", "step", "text"])),
         }
     }
@@ -400,6 +401,14 @@ fn is_plain_field(path: &[Segment<'_>], at: usize) -> bool {
     path.get(at).is_some_and(|field| !TOKEN_FIELDS.contains(&field.name.to_ascii_lowercase().as_str()))
 }
 
+/// Whether a member is the fields of a message that a step has received.
+fn is_fields(name: &str, facts: Facts) -> bool {
+    name == "headers"
+        && facts.mark == Mark::Token
+        && facts.origin == Origin::Upstream
+        && facts.ty == Type::Map(Element::Text)
+}
+
 fn member(
     root: &str,
     members: &BTreeMap<Text, (Slot, Facts)>,
@@ -409,7 +418,7 @@ fn member(
     let name = segment(path, at);
     match members.get(name) {
         // Only some fields of a message hold a credential, all of them together may.
-        Some((slot, facts)) if name == "headers" && facts.mark == Mark::Token && is_plain_field(path, at + 1) => {
+        Some((slot, facts)) if is_fields(name, *facts) && is_plain_field(path, at + 1) => {
             read(Read::Slot(*slot), Facts { mark: Mark::None, ..*facts }, at + 1)
         }
         Some((slot, facts)) => read(Read::Slot(*slot), *facts, at + 1),
@@ -417,28 +426,6 @@ fn member(
             let known: Vec<&str> = members.keys().map(AsRef::as_ref).collect();
             Err(no_member(root, at, name, &known))
         }
-    }
-}
-
-fn identity_member(root: &str, identity: &IdentityRoot, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
-    let facts = |ty, absent| Facts { absent: absent || identity.absent, ..Facts::client(ty) };
-    let member = |member, facts| read(Read::Identity(identity.slot, member), facts, 2);
-    match segment(path, 1) {
-        "scheme" => member(IdentityMember::Scheme, facts(Type::Text, false)),
-        "subject" => member(IdentityMember::Subject, facts(Type::Text, false)),
-        "groups" => member(IdentityMember::Groups, facts(Type::List(Element::Text), false)),
-        "scopes" => member(IdentityMember::Scopes, facts(Type::List(Element::Text), false)),
-        "client" => member(IdentityMember::Client, facts(Type::Text, !identity.has_client)),
-        "claims" => member(IdentityMember::Claims, facts(Type::Map(Element::Json), true)),
-        "attributes" => member(IdentityMember::Attributes, facts(Type::Map(Element::Text), false)),
-        "expires_at" => member(IdentityMember::ExpiresAt, facts(Type::Time, true)),
-        "credential" => match identity.credential {
-            Some((slot, facts)) => {
-                read(Read::Slot(slot), Facts { absent: facts.absent || identity.absent, ..facts }, 2)
-            }
-            None => member(IdentityMember::Credential, facts(Type::Text, true).marked(Mark::Token)),
-        },
-        other => Err(no_member(root, 1, other, &AUTH_MEMBERS)),
     }
 }
 

@@ -238,6 +238,13 @@ impl Compile<'_> {
         self.poured = Some(poured);
     }
 
+    /// Compiles the text of a fault, which the client may read; `fault.text` is as marked.
+    pub fn fault_text(&mut self, text: &Text) -> Option<TextParam> {
+        let compiled = self.text_into(text, Place::Plain, Sink::Client)?;
+        self.note_fault_text(compiled.facts().mark);
+        Some(compiled)
+    }
+
     /// Compiles a bare expression.
     pub fn expression(&mut self, expression: &Expression) -> Option<Compiled> {
         self.expression_of(&expression.0, false)

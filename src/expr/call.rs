@@ -47,7 +47,13 @@ impl Check<'_> {
         let literal = typed.iter().all(|argument| argument.literal);
         let (origin, marked) = (facts.origin, facts.mark.is_credential());
         // What only says yes or no, or how long, gives nothing away that `==` would not.
-        let facts = if function.tests { Facts { mark: Mark::None, ..facts } } else { facts };
+        if facts.mark == Mark::Secret && is_search(function.name, typed.first().map(|hay| hay.facts.ty)) {
+            return self.refuse(marked_order(expr.at.clone()));
+        }
+        // Of a text that others have had a hand in, its length tells what they have found.
+        let is_plain = matches!(typed.first(), Some(Typed { node: Node::Const(_), .. }));
+        let tests = function.tests && (is_plain || facts.mark != Mark::Secret);
+        let facts = if tests { Facts { mark: Mark::None, ..facts } } else { facts };
         if marked && matches!(function.name, "min" | "max") {
             return self.refuse(marked_order(expr.at.clone()));
         }
@@ -105,7 +111,7 @@ impl Check<'_> {
     }
 
     fn in_cidr(&mut self, address: Typed, (list, at): (Typed, &Expr)) -> Option<Node> {
-        if address.facts.mark.is_credential() {
+        if address.facts.mark.is_credential() || list.facts.mark.is_credential() {
             return self.refuse(marked_order(at.at.clone()));
         }
         let origin = address.facts.mixed(list.facts).origin;
@@ -134,13 +140,26 @@ impl Check<'_> {
 
     /// `secret('name')` and `list('name')`.
     fn named_value(&mut self, function: &'static str, (name, at): (Typed, &Expr)) -> Option<Typed> {
+        let is_marked = name.facts.mark.is_credential();
         let Node::Const(Value::Text(name)) = name.node else {
             return self.refuse(not_literal(function, "a name", at.at.clone()));
         };
+        if is_marked {
+            return self.refuse(not_literal(function, "a name", at.at.clone())); // which a message would repeat
+        }
         match self.scope.constant(function, &name) {
             Ok(constant) => Some(Typed { node: Node::Const(constant.value), facts: constant.facts, literal: false }),
             Err(unresolved) => self.refuse(unresolved_at(unresolved, at.at.clone())),
         }
+    }
+}
+
+/// Whether a function says of a text what is in it: asked again and again, that tells all of it.
+pub(super) fn is_search(function: &str, hay: Option<Type>) -> bool {
+    match function {
+        "starts_with" | "ends_with" => true,
+        "contains" => !matches!(hay, Some(Type::List(_))),
+        _ => false,
     }
 }
 

@@ -289,8 +289,8 @@ pub(super) fn no_member(ty: Type, step: &Step) -> Error {
 }
 
 pub(super) fn marked_order(at: Range<usize>) -> Error {
-    let message = "The order of a secret or token would tell more of it with every guess; only `==`, `!=` and `in` \
-                   compare it, in constant time.";
+    let message = "The order of a secret or token would tell more of it with every guess; only `==`, `!=` \
+                   and `in` of a list compare it, in constant time.";
     Error::new("expr.marked_order", at, message, "a secret or token stands here")
         .with_help("compare with `==`, or compare something that is not secret")
 }

@@ -152,6 +152,9 @@ impl Check<'_> {
         }
         let facts = Facts { ty: Type::Bool, absent: false, ..needle.facts }.mixed(hay.facts);
         let (origin, marked) = (facts.origin, facts.mark.is_credential());
+        if facts.mark == Mark::Secret && !matches!(hay.facts.ty, Type::List(_) | Type::Map(_)) {
+            return self.refuse(marked_order(expr.at.clone()));
+        }
         let literal = needle.literal && hay.literal;
         let needle = Box::new(needle.node);
         let node = match hay.node {

@@ -3,7 +3,7 @@
 use crate::compile::Compile;
 use crate::compile::scope::RESERVED;
 use crate::engine::read::Slot;
-use crate::engine::value::{Element, Facts, Origin, Type, Val, Value, with_article};
+use crate::engine::value::{Element, Facts, Mark, Origin, Type, Val, Value, with_article};
 use crate::expr::Kinds;
 use crate::expr::interpret::{Interpreted, script};
 use crate::source::{Diagnostic, Entries, Expression, Literal, Node, Sources, Span};
@@ -116,6 +116,10 @@ impl Written {
         let mut legal = true;
         for (code, at) in &compiled.codes {
             legal &= own_code(code, self.span(at.start, at.end), cx).is_some();
+        }
+        // What is denied with may be made of all that is read, but for secrets, which `deny` does not take.
+        if !compiled.codes.is_empty() && compiled.facts.mark.is_credential() {
+            cx.note_fault_text(Mark::Token);
         }
         let ty = compiled.facts.ty;
         if !Kinds::of(ty).meets(Kinds::BOOL) {

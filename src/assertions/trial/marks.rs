@@ -146,3 +146,137 @@ fn a_secret_is_no_part_of_a_url() {
     let query = "  - rewrite: { query: { add: { k: \"${secret('partner')}\" } } }\n";
     assert_eq!(with(&format!("{query}{ROUTE}")), ["policy.secret_leak"]);
 }
+
+#[test]
+fn whatever_reads_a_message_reads_its_marks() {
+    let put = |field: &str| format!("  - set_headers: {{ {field}: \"${{secret('partner')}}\" }}\n");
+    let media = put("content-type");
+    assert_eq!(
+        with(&format!("{media}  - respond: {{ text: \"${{request.content_type ?? ''}}\" }}")),
+        ["policy.secret_leak"]
+    );
+    let keys = "api_keys: keys\nentries:\n  - { id: a, hash: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" }\n---\n";
+    let key = format!(
+        "{}  - authenticate_api_key: {{ keys: keys, from: {{ header: x-api-key }} }}\n  - respond: {{ text: \"${{auth.credential ?? ''}}\" }}",
+        put("x-api-key")
+    );
+    assert_eq!(codes(&format!("{SECRET}{keys}{}", service(&key))), ["policy.secret_leak"]);
+    // A field that is gone, and one that is gone on one way only.
+    let log = "  - log: \"${request.headers}\"\n";
+    assert!(with(&format!("{FIELD}  - remove_headers: x-key\n{log}{ROUTE}")).is_empty());
+    let some = "  - when: request.method == 'GET'\n    remove_headers: x-key\n";
+    assert_eq!(with(&format!("{FIELD}{some}{log}{ROUTE}")), ["policy.secret_leak"]);
+    // Each round hands a value on to one more field.
+    let chain =
+        (1..9).map(|n| format!("      - set_headers: {{ x-{n}: \"${{request.headers.x_{} ?? ''}}\" }}\n", n + 1));
+    let rounds = format!(
+        "  - for_each: {{ in: \"request.json.rows ?? []\", limit: 2 }}\n    do:\n{}",
+        chain.collect::<String>()
+    );
+    let last = "  - log: \"${request.headers.x_1 ?? ''}\"\n";
+    assert_eq!(with(&format!("{}{rounds}{last}{ROUTE}", put("x-9"))), ["policy.secret_leak"]);
+    let coded = format!("{}  - decompress: {{ message: request }}\n{NAMED}", put("content-encoding"));
+    let trial = Trial::of_set(&format!("{SECRET}{}", service(&coded)));
+    let mut line = String::new();
+    trial.send("POST", "/", &[], "x").record.write_line(&mut line);
+    assert!(line.contains("decompress.unsupported") && !line.contains(VALUE), "{line}");
+}
+
+#[test]
+fn a_token_is_a_secret_of_nobody() {
+    for part in ["issuer", "audience", "subject"] {
+        let parts = ["issuer", "audience", "subject"]
+            .map(|name| format!("{name}: \"{}\"", if name == part { "${secret('partner')}" } else { "a" }));
+        let step = format!("  - issue_jwt: {{ key: signing, {} }}\n  - respond: 204", parts.join(", "));
+        let own = "key: signing\nkind: private\nfrom: { generate: ES256 }\n---\n";
+        assert_eq!(codes(&format!("{SECRET}{own}{}", service(&step))), ["policy.secret_leak"], "{part}");
+    }
+}
+
+#[test]
+fn a_secret_is_not_found_out_by_asking() {
+    let asks = |condition: &str| with(&format!("  - when: \"{condition}\"\n    log: yes\n{ROUTE}"));
+    let by_script = |condition: &str| with(&format!("  - script: \"let x = 1; {condition} && x == 1\"\n{ROUTE}"));
+    for condition in [
+        "contains(secret('partner'), request.query.q ?? '-')",
+        "starts_with(secret('partner'), request.query.q ?? '-')",
+        "ends_with(secret('partner'), request.query.q ?? '-')",
+        "(request.query.q ?? '-') in secret('partner')",
+        "len(replace(secret('partner'), request.query.q ?? '-', 'ab')) > 20",
+        "in_cidr(request.client.ip, secret('partner'))",
+    ] {
+        assert_eq!(asks(condition), ["expr.marked_order"], "{condition}");
+        assert_eq!(by_script(condition), ["expr.marked_order"], "{condition}");
+    }
+    for name in ["secret(secret('partner'))", "list(secret('partner')) == []"] {
+        let (_, codes, shown) = crate::assertions::trial::load(&format!(
+            "{SECRET}{}",
+            service(&format!("  - when: \"{name} == 'a'\"\n    log: yes\n{ROUTE}"))
+        ));
+        assert!(!codes.is_empty() && !shown.contains(VALUE), "{shown}");
+    }
+    assert!(asks("(request.query.q ?? '-') in [secret('partner')]").is_empty(), "as `==`");
+    assert!(asks("starts_with(request.headers.authorization ?? '', 'Bearer ')").is_empty(), "the caller's own");
+}
+
+#[test]
+fn a_token_stays_one_in_paths_queries_answers_and_texts_of_faults() {
+    let shown = |steps: &str, tail: &str| {
+        let set = format!("{}{tail}", service(steps));
+        let outcome = Trial::of_set(&set).send("GET", "/", &[("authorization", "Bearer zebra")], "");
+        let mut line = String::new();
+        outcome.record.write_line(&mut line);
+        assert!(!line.to_lowercase().contains("zebra"), "{line}");
+        line
+    };
+    let token = "${request.headers.authorization ?? ''}";
+    let audit = |value: &str| format!("  - audit: {{ fields: {{ a: \"{value}\" }} }}\n{ROUTE}");
+    let hashed = "\"a\":\"#";
+    let query = format!("  - rewrite: {{ query: {{ set: {{ t: \"{token}\" }} }} }}\n");
+    for read in ["${request.query.t ?? ''}", "${request.query}", "${request.query.t.all ?? []}"] {
+        assert!(shown(&format!("{query}{}", audit(read)), "").contains(hashed), "{read}");
+    }
+    let path = format!("  - rewrite: {{ path: \"/a/{token}\" }}\n");
+    assert!(shown(&format!("{path}{}", audit("${request.path}")), "").contains(hashed));
+    let raise = format!("  - raise: {{ status: 403, code: trial.no, text: \"{token}\" }}\n");
+    let finally = "finally:\n  - audit: { fields: { a: \"${fault.text ?? ''}\" } }\n";
+    assert!(shown(&raise, finally).contains(hashed));
+    assert!(
+        shown(&format!("  - script: \"deny('trial.no', 403, request.headers.authorization ?? '')\"\n{ROUTE}"), finally)
+            .contains(hashed)
+    );
+    let answers = format!(
+        "{ROUTE}  - set_headers: {{ x-a: \"{token}\" }}\n  - set_headers: {{ message: answer, headers: {{ x-a: fixed }} }}\n  \
+         - audit: {{ save: response_headers, fields: {{ a: \"${{response.headers.x_a ?? ''}}\" }} }}\n"
+    );
+    assert!(shown(&answers, "").contains(hashed));
+    let status = format!("  - respond: {{ status: \"{token}\" }}\n");
+    assert!(shown(&status, "").contains("respond.bad_status"));
+    let op = "---\nassertion: op\ninputs: { t: { type: string } }\noutputs: { headers: map }\npolicy:\n  - set: { headers: { x: \"${input.t}\" } }\n";
+    let use_op = format!("  - op: {{ t: \"{token}\" }}\n{}", audit("${op.headers.x ?? ''}"));
+    assert!(shown(&use_op, op).contains(hashed));
+}
+
+#[test]
+fn a_body_from_a_file_shows_no_secret() {
+    // Tests run in the folder of the package, which is that of gateway.yaml here.
+    let folder = std::path::PathBuf::from(format!("target/marks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text, refused) in [
+        ("own", format!("key={VALUE}\n"), true),
+        ("key.pem", "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----\n".to_owned(), true),
+        ("key.jwk", "{\"kty\":\"EC\", \"d\":\"AA\"}".to_owned(), true),
+        ("page", "<p>test-value</p>".to_owned(), false),
+    ] {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        for steps in [
+            format!("  - respond: {{ file: {} }}", file.display()),
+            format!("  - set_body: {{ file: {} }}\n{ROUTE}", file.display()),
+        ] {
+            let expected: &[&str] = if refused { &["policy.secret_leak"] } else { &[] };
+            assert_eq!(with(&steps), expected, "{steps}");
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}

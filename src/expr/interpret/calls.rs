@@ -6,7 +6,7 @@
 use rhai::{Expr, FnCallExpr, Position, Stmt};
 
 use crate::engine::value::{Element, Facts, Mark, Type, Value, with_article};
-use crate::expr::call::{not_literal, unknown, wrong_count, wrong_type};
+use crate::expr::call::{is_search, not_literal, unknown, wrong_count, wrong_type};
 use crate::expr::check::{marked_order, unresolved_at};
 use crate::expr::functions::{Function, Returns, Run, named};
 use crate::expr::interpret::lower::{Form, Known, Lower, answer, mixed};
@@ -132,6 +132,10 @@ impl Lower<'_> {
             return self.refuse(error);
         }
         let (facts, open) = answer(known);
+        if facts.mark == Mark::Secret && !matches!(hay, Type::List(_) | Type::Map(_)) {
+            let error = marked_order(self.at(at));
+            return self.refuse(error);
+        }
         self.put(place, args, Action::In { not: false }, facts, at);
         Known::of(open)
     }
@@ -339,7 +343,9 @@ impl Lower<'_> {
         }
         let facts = mixed(Facts::policy(result(function.returns, &known)), &known);
         let marked = facts.mark.is_credential();
-        if marked && matches!(function.name, "min" | "max") {
+        let is_plain = known.first().is_some_and(|known| known.literal.is_some());
+        let searches = facts.mark == Mark::Secret && is_search(function.name, known.first().map(|hay| hay.facts.ty));
+        if searches || marked && matches!(function.name, "min" | "max") {
             let error = marked_order(self.at(at));
             return self.refuse(error);
         }
@@ -370,7 +376,11 @@ impl Lower<'_> {
             Run::Scope => return self.named_value(place, function, &known, at),
         };
         self.put(place, args, action, facts, at);
-        Known::of(if function.tests { Facts { mark: Mark::None, ..facts } } else { facts })
+        Known::of(if function.tests && (is_plain || facts.mark != Mark::Secret) {
+            Facts { mark: Mark::None, ..facts }
+        } else {
+            facts
+        })
     }
 
     fn pattern(&self, known: &[Known], at: Position) -> Result<Action, Error> {
@@ -392,6 +402,9 @@ impl Lower<'_> {
     }
 
     fn networks(&self, known: &[Known], at: Position) -> Result<Action, Error> {
+        if known.iter().any(|known| known.facts.mark.is_credential()) {
+            return Err(marked_order(self.at(at)));
+        }
         let Some(list) = known.get(1) else { return Ok(Action::InNetworkList) };
         let texts: Vec<&Value> = match &list.literal {
             Some(Value::List(list)) => list.iter().collect(),
@@ -416,7 +429,8 @@ impl Lower<'_> {
 
     /// `secret('name')` and `list('name')`.
     fn named_value(&mut self, place: &mut Expr, function: &Function, known: &[Known], at: Position) -> Known {
-        let Some(Known { literal: Some(Value::Text(name)), .. }) = known.first() else {
+        let name = known.first().filter(|name| !name.facts.mark.is_credential());
+        let Some(Known { literal: Some(Value::Text(name)), .. }) = name else {
             let error = not_literal(function.name, "a name", self.at(at));
             return self.refuse(error);
         };
