@@ -16,7 +16,7 @@ use crate::compile::text::{Test, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Condition, Plain, Verdict};
-use crate::engine::value::{Facts, Val, Value};
+use crate::engine::value::{Facts, Mark, Val, Value};
 use crate::expr::{Kinds, Relation, elements};
 use crate::fault::Fault;
 use crate::source::{Expression, Literal, Node, Span, Spanned, Text};
@@ -231,7 +231,18 @@ impl Compare {
         span: Span,
         cx: &mut Compile<'_>,
     ) -> Option<()> {
+        let mark = left.facts().mark.joined(right.facts().mark);
         let (left, right) = (left.facts().ty, right.facts().ty);
+        let hay = if relation == Relation::In { right } else { left };
+        let searches = match relation {
+            Relation::Contains | Relation::In => !Kinds::of(hay).meets(Kinds::LIST),
+            Relation::StartsWith | Relation::EndsWith => true,
+            _ => false,
+        };
+        if relation.orders() && mark.is_credential() || searches && mark == Mark::Secret {
+            let message = "each answer would tell more of a secret or token";
+            return cx.refuse("expr.marked_order", span, message, "compare it with `eq`, or with `in` of a list");
+        }
         let (left_kinds, right_kinds) = (Kinds::of(left), Kinds::of(right));
         if left_kinds.meets(Kinds::LIST) || right_kinds.meets(Kinds::LIST.or(Kinds::MAP)) {
             return Some(()); // elements are compared, their types show at run time

@@ -145,6 +145,7 @@ fn note_marks(path: Option<&PathText>, query: Option<&Query>, span: Span, cx: &m
         cx.flow.carried.put_path((mark, span));
     }
     let Some(query) = query else { return };
+    cx.flow.carried.retain_query(|name| query.keeps(name));
     for (texts, replaces) in [(&query.set, true), (&query.add, false)] {
         for (name, text) in texts {
             cx.flow.carried.put_query(name, (text.facts().mark, span), replaces);

@@ -219,7 +219,10 @@ impl Assertion for Route {
         };
         cx.check_sent_once(step.span, retry.any_method);
         let may_go = match (&way, &secrets_to) {
-            (Some(way), Some(named)) => cx.check_request_body(way, named, step.span),
+            (Some(way), Some(named)) => {
+                let host = host.as_ref().and_then(Option::as_ref);
+                cx.check_request_body(way, host, named, step.span)
+            }
             _ => None,
         };
         // Only a body in memory can be sent again, by this step or after another one.

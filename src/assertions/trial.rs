@@ -129,6 +129,10 @@ fn environment() -> Environment {
     let mut environment = Environment::default();
     environment.values.process_env =
         SECRETS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    for (name, value) in &SECRETS {
+        environment.values.env_listed.push((*name).into());
+        environment.values.env.insert((*name).into(), (*value).into());
+    }
     environment
 }
 

@@ -10,7 +10,7 @@ use crate::engine::program::{Exhausts, Frame, Op, StepId};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Span};
 
 /// Passes over the body of a loop until its variables keep their types, at most.
-const PASSES_MAX: usize = 4;
+const PASSES_MAX: usize = 12;
 
 /// What a step stands in, as far as leaving it in the middle takes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

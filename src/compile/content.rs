@@ -17,8 +17,8 @@ use crate::source::{Diagnostic, Entries, Literal, Node, NodeValue, Span, Text};
 
 /// Largest body read from a file at load, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// How private keys begin (RFC 7468 §10 and §11, RFC 5915 §4, and older forms), and how the private part of a JWK is called.
-const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "\"d\":"];
+/// How the first line of a private key ends (RFC 7468 §10 and §11, RFC 5915 §4, and older forms).
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 /// A shorter value may stand in a file by chance.
 const SECRET_BYTES_MIN: usize = 8;
 
@@ -185,7 +185,7 @@ impl Compile<'_> {
     /// What nobody should see in a file, where it holds such a thing.
     fn secret_in(&self, bytes: &[u8]) -> Option<String> {
         let holds = |wanted: &[u8]| bytes.windows(wanted.len()).any(|window| window == wanted);
-        if PRIVATE_KEYS.iter().any(|mark| holds(mark.as_bytes())) {
+        if holds(PRIVATE_KEY.as_bytes()) || serde_json::from_slice(bytes).is_ok_and(|json| is_private_jwk(&json)) {
             return Some("a private key".to_owned());
         }
         let all = self.around.resources.secrets.iter();
@@ -228,6 +228,13 @@ impl Compile<'_> {
             }
         }
     }
+}
+
+/// Whether this is a key with its private part, or a set with such a one (RFC 7517 §4 and §5, RFC 7518 §6).
+fn is_private_jwk(json: &Json) -> bool {
+    let is_private = |key: &Json| key.get("kty").is_some() && (key.get("d").is_some() || key.get("k").is_some());
+    let keys = json.get("keys").and_then(Json::as_array);
+    is_private(json) || keys.is_some_and(|keys| keys.iter().any(is_private))
 }
 
 /// A list or mapping as a variable: its texts and numbers are read without a detour over JSON.

@@ -75,6 +75,8 @@ pub struct Compile<'a> {
     pub owned_places: Vec<Withheld>,
     /// Where authenticate steps find credentials.
     pub credentials: Vec<Withheld>,
+    /// The same of all steps of the service, where it was compiled before to find them.
+    pub presented: Vec<Withheld>,
     /// A step behind a `route` that reads the request's body: routes must hold it.
     pub(super) late_request: Option<Text>,
     /// A step that holds the request's body so that it can be sent again.
@@ -159,6 +161,7 @@ impl<'a> Compile<'a> {
             owned_headers: Vec::new(),
             owned_places: Vec::new(),
             credentials: Vec::new(),
+            presented: Vec::new(),
             late_request: None,
             holds_to_replay: None,
             streams: Vec::new(),

@@ -11,11 +11,12 @@ use http::header::{CONTENT_TYPE, COOKIE};
 
 use crate::compile::Compile;
 use crate::compile::target::Way;
+use crate::engine::exchange::Withheld;
 use crate::engine::read::{Builtin, Read, Side};
 use crate::engine::value::{Mark, Text};
 use crate::expr::Resolved;
 use crate::source::{Diagnostic, Literal, OneOrMany, Span};
-use crate::upstream::Origin;
+use crate::upstream::{HostHeader, Origin};
 
 /// What steps have put into both messages, on some way.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +69,11 @@ impl Carried {
         self.message_mut(side).body = is_marked(put);
     }
 
+    /// Other query parameters of the request are gone.
+    pub fn retain_query(&mut self, keeps: impl Fn(&str) -> bool) {
+        self.request.query.retain(|name, _| keeps(name));
+    }
+
     /// An upstream has answered: nothing of this response is ours.
     pub fn answered(&mut self) {
         self.response = Message::default();
@@ -103,17 +109,6 @@ impl Carried {
             Read::Json(side) | Read::Body(side) | Read::BodyText(side) => self.message(*side).body,
             Read::Form(_) | Read::FormMap => self.message(Side::Request).body,
             _ => None,
-        }
-    }
-
-    /// What a name means, as marked as what steps have put there.
-    pub fn put_back(&self, resolved: Resolved) -> Resolved {
-        match resolved {
-            Resolved::Read { read, facts, used } => {
-                let facts = facts.marked(self.mark_of(&read));
-                Resolved::Read { read, facts, used }
-            }
-            other => other,
         }
     }
 
@@ -168,6 +163,35 @@ fn joined(one: Option<Put>, other: Option<Put>) -> Option<Put> {
 }
 
 impl Compile<'_> {
+    /// What a name means, as marked as what steps have put there, and as what callers present there.
+    pub fn put_back(&self, resolved: Resolved) -> Resolved {
+        match resolved {
+            Resolved::Read { read, facts, used } => {
+                let presented = if self.is_presented(&read) { Mark::Token } else { Mark::None };
+                let facts = facts.marked(self.flow.carried.mark_of(&read)).marked(presented);
+                Resolved::Read { read, facts, used }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether an authenticate step of this service, wherever it stands, takes credentials from there.
+    fn is_presented(&self, read: &Read) -> bool {
+        let mut known = self.presented.iter();
+        match read {
+            Read::Header(Side::Request, name) | Read::HeaderAll(Side::Request, name) => {
+                known.any(|place| matches!(place, Withheld::Header(known) if known == name))
+            }
+            Read::Query(name) | Read::QueryAll(name) => {
+                known.any(|place| matches!(place, Withheld::Query(known) if known == name))
+            }
+            Read::QueryMap | Read::Builtin(Builtin::OriginalQuery) => {
+                known.any(|place| matches!(place, Withheld::Query(_)))
+            }
+            _ => false,
+        }
+    }
+
     /// The origins of `secrets_to`: written out, and https.
     pub fn secrets_to(&mut self, list: Option<&OneOrMany<Literal>>) -> Option<Vec<Arc<str>>> {
         let mut named = Vec::new();
@@ -185,12 +209,30 @@ impl Compile<'_> {
         Some(named)
     }
 
-    /// Refuses the body of the request where a secret is in it, and the way does not lead to who is named alone.
-    pub fn check_request_body(&mut self, way: &Way, named: &[Arc<str>], span: Span) -> Option<()> {
-        match self.flow.carried.request.body {
-            Some((Mark::Secret, put_at)) => self.check_secret_body(way, named, span, Some(put_at)),
-            _ => Some(()),
+    /// Refuses the body of the request where a secret is in it, and the way does not lead to who is named alone, under the
+    /// name that is written out.
+    pub fn check_request_body(
+        &mut self,
+        way: &Way,
+        host: Option<&HostHeader>,
+        named: &[Arc<str>],
+        span: Span,
+    ) -> Option<()> {
+        let Some((Mark::Secret, put_at)) = self.flow.carried.request.body else { return Some(()) };
+        self.check_secret_body(way, named, span, Some(put_at))?;
+        let host = host.or(way.upstream.as_ref().map(|upstream| &upstream.host)).unwrap_or(&HostHeader::Upstream);
+        let origins = way.origins().unwrap_or_default();
+        let is_own = match host {
+            HostHeader::Upstream => true,
+            HostHeader::Client => false,
+            HostHeader::Literal(host) => origins.iter().all(|origin| origin.authority() == host),
+        };
+        if is_own && !origins.iter().any(|origin| origin.has_other_name()) {
+            return Some(());
         }
+        let message = "a body with a secret would go to another name than that of `secrets_to`";
+        let help = "leave `host` and `tls: { server_name }` out: who is named gets it under its own name";
+        self.refuse("policy.secret_in_body", span, message, help)
     }
 
     /// Refuses a body with a secret in it that does not go to who is named alone; `put_at` is where another step has

@@ -22,7 +22,12 @@ pub const RESERVED: [&str; 12] =
     ["request", "response", "answer", "path", "auth", "service", "fault", "env", "input", "grant", "kept", "secret"];
 
 /// Header fields that carry credentials: tokens by name.
-const TOKEN_FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+const TOKEN_FIELDS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
+
+/// Whether a field carries credentials by its name.
+pub fn is_token_field(name: &HeaderName) -> bool {
+    TOKEN_FIELDS.contains(&name.as_str())
+}
 
 impl Scope for Compile<'_> {
     fn resolve(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
@@ -41,7 +46,7 @@ impl Scope for Compile<'_> {
             "env" => self.env(path),
             _ => self.set_by_steps(name, path),
         };
-        resolved.map(|resolved| self.flow.carried.put_back(resolved))
+        resolved.map(|resolved| self.put_back(resolved))
     }
 
     fn constant(&mut self, function: &str, name: &str) -> Result<Constant, Unresolved> {
@@ -294,11 +299,22 @@ impl Compile<'_> {
     fn env(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
         let name = segment(path, 1);
         match env_value(name, self.around.resources) {
+            Ok(value) if self.is_secret(&value) => {
+                let message = format!("`env.{name}` is the value of a secret");
+                let help = "write `secret('NAME')`: it is kept out of records and answers".to_owned();
+                Err(unresolved("policy.secret_leak", message, "a secret", Some(help), 1))
+            }
             Ok(value) => {
                 Ok(Resolved::Constant { value: Value::Text(value), facts: Facts::policy(Type::Text), used: 2 })
             }
             Err((message, help)) => Err(unresolved("policy.env_missing", message, "unknown here", Some(help), 1)),
         }
+    }
+
+    /// Whether this is what a `secret` document holds.
+    fn is_secret(&self, value: &str) -> bool {
+        let mut all = self.around.resources.secrets.iter().filter_map(|(_, secret)| secret.as_ref());
+        all.any(|secret| secret.eq_constant_time(value.as_bytes()))
     }
 
     fn set_by_steps(&mut self, name: &str, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {

@@ -229,6 +229,10 @@ fn origin(
     tls: Option<(Span, Arc<Calling>)>,
 ) -> Option<WhereTo> {
     let compiled = cx.text_of(&node.with_text(text), Place::Plain, Sink::Url)?;
+    if compiled.facts().mark.is_credential() {
+        let message = "a credential would choose the host, whose name stands in DNS and in records";
+        return cx.refuse("policy.secret_leak", node.span(), message, "put it into a header field");
+    }
     let known = compiled.template().known();
     let fixed = match &known {
         Some(crate::engine::value::Value::Text(text)) => Some(text.to_string()),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::engine::value::{Element, Facts, Mark, Type, Value, with_article};
+use crate::engine::value::{Element, Facts, Mark, Origin, Type, Value, with_article};
 use crate::expr::check::{Check, Typed, marked_order, mixed, unresolved_at};
 use crate::expr::functions::{ALIASES, FUNCTIONS, Function, RANDOM_BYTES_MAX, RANDOM_BYTES_MIN, Returns, Run, named};
 use crate::expr::node::{Node, network};
@@ -47,13 +47,11 @@ impl Check<'_> {
         let literal = typed.iter().all(|argument| argument.literal);
         let (origin, marked) = (facts.origin, facts.mark.is_credential());
         // What only says yes or no, or how long, gives nothing away that `==` would not.
-        if facts.mark == Mark::Secret && is_search(function.name, typed.first().map(|hay| hay.facts.ty)) {
+        let others = typed.iter().skip(1).map(|argument| argument.facts);
+        if facts.mark == Mark::Secret && is_search(function.name, typed.first().map(|hay| hay.facts.ty), others) {
             return self.refuse(marked_order(expr.at.clone()));
         }
-        // Of a text that others have had a hand in, its length tells what they have found.
-        let is_plain = matches!(typed.first(), Some(Typed { node: Node::Const(_), .. }));
-        let tests = function.tests && (is_plain || facts.mark != Mark::Secret);
-        let facts = if tests { Facts { mark: Mark::None, ..facts } } else { facts };
+        let facts = if function.tests { Facts { mark: Mark::None, ..facts } } else { facts };
         if marked && matches!(function.name, "min" | "max") {
             return self.refuse(marked_order(expr.at.clone()));
         }
@@ -154,12 +152,13 @@ impl Check<'_> {
     }
 }
 
-/// Whether a function says of a text what is in it: asked again and again, that tells all of it.
-pub(super) fn is_search(function: &str, hay: Option<Type>) -> bool {
+/// Whether a function says of a text what is in it, or does with it what somebody else chooses: asked again and again,
+/// that tells all of it.
+pub(super) fn is_search(function: &str, hay: Option<Type>, others: impl Iterator<Item = Facts>) -> bool {
     match function {
         "starts_with" | "ends_with" => true,
         "contains" => !matches!(hay, Some(Type::List(_))),
-        _ => false,
+        _ => others.into_iter().any(|other| other.origin != Origin::Policy),
     }
 }
 

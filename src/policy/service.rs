@@ -7,6 +7,8 @@ use http::Method;
 use crate::compile::Compile;
 use crate::compile::context::{Part, Surroundings};
 use crate::compile::flow::Happened;
+use crate::compile::scope::is_token_field;
+use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, Program};
 use crate::engine::select::{HostRule, Rule, Segment, parse_path};
 use crate::engine::snapshot::Service;
@@ -35,12 +37,36 @@ pub fn build(
     environment: &Environment,
     diags: &mut Diagnostics,
 ) -> BuiltService {
+    let mut said = Diagnostics::new();
+    let built = pass(doc, documents, around, environment, &[], &mut said);
+    let is_usual = |place: &Withheld| match place {
+        Withheld::Header(name) => is_token_field(name),
+        Withheld::Cookie(_) => true,
+        Withheld::Query(_) => false,
+    };
+    if built.service.credentials.iter().all(is_usual) {
+        diags.append(said);
+        return built;
+    }
+    // What callers present is a token in steps before the one that takes it too: those are known now.
+    pass(doc, documents, around, environment, &built.service.credentials, diags)
+}
+
+fn pass(
+    doc: &ServiceDoc,
+    documents: &Documents,
+    around: Surroundings<'_>,
+    environment: &Environment,
+    presented: &[Withheld],
+    diags: &mut Diagnostics,
+) -> BuiltService {
     let rule = rule(doc, around, &environment.listeners, diags);
     let params: Vec<Text> =
         rule.iter().flat_map(|rule| &rule.path).filter_map(|segment| segment.name().cloned()).collect();
     let defaults = defaults_of(doc, documents, diags);
     let name: Text = doc.service.name.as_str().into();
     let mut cx = Compile::new(around, diags, name.clone(), params);
+    cx.presented = presented.to_vec();
     cx.scrubs.extend(environment.scrub.clone());
     cx.rest_param = rule.iter().flat_map(|rule| &rule.path).find_map(|segment| match segment {
         Segment::Rest(name) => Some(name.clone()),

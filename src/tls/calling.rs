@@ -105,6 +105,11 @@ impl Calling {
         }
     }
 
+    /// Whether it asks for another name than this host's.
+    pub fn names_another(&self, host: &str) -> bool {
+        self.server_name.as_ref().is_some_and(|name| name.to_str() != host)
+    }
+
     /// The name that the certificate of `host` has to have.
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         match &self.server_name {

@@ -117,6 +117,11 @@ impl Origin {
         self.address
     }
 
+    /// Whether TLS asks for another name than its host.
+    pub fn has_other_name(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.names_another(&self.host.to_string()))
+    }
+
     /// The value of a Host field that names this origin.
     pub fn authority(&self) -> &HeaderValue {
         &self.authority

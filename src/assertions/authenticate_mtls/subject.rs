@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::compile::Compile;
-use crate::compile::text::TextParam;
+use crate::compile::text::{Sink, TextParam};
 use crate::engine::exchange::Exchange;
 use crate::expr::Place;
 use crate::fault::Fault;
@@ -58,7 +58,13 @@ impl SubjectDoc {
     pub(super) fn compile(&self, cx: &mut Compile<'_>) -> Option<Subject> {
         let written = self.0.as_str();
         if written.contains("${") {
-            return Some(Subject::Text(cx.text(&self.0, Place::Plain)?));
+            let text = cx.text_into(&self.0, Place::Plain, Sink::Record)?;
+            if text.facts().mark.is_credential() {
+                let message = "a credential would be the caller's name, which stands in every record";
+                let help = "name the caller by its certificate: `${cert.serial}`";
+                return cx.refuse("policy.secret_leak", self.0.span(), message, help);
+            }
+            return Some(Subject::Text(text));
         }
         WORDS.into_iter().find(|(word, ..)| *word == written).map(|(_, subject, _)| subject).or_else(|| {
             let words = WORDS.map(|(word, ..)| word);

@@ -203,6 +203,8 @@ fn a_secret_is_not_found_out_by_asking() {
         "ends_with(secret('partner'), request.query.q ?? '-')",
         "(request.query.q ?? '-') in secret('partner')",
         "len(replace(secret('partner'), request.query.q ?? '-', 'ab')) > 20",
+        "left(secret('partner'), len(request.query.q ?? '')) == (request.query.q ?? '')",
+        "len(split(secret('partner'), request.query.q ?? '')) == 2",
         "in_cidr(request.client.ip, secret('partner'))",
     ] {
         assert_eq!(asks(condition), ["expr.marked_order"], "{condition}");
@@ -215,7 +217,28 @@ fn a_secret_is_not_found_out_by_asking() {
         ));
         assert!(!codes.is_empty() && !shown.contains(VALUE), "{shown}");
     }
-    assert!(asks("(request.query.q ?? '-') in [secret('partner')]").is_empty(), "as `==`");
+    for fine in [
+        "(request.query.q ?? '-') in [secret('partner')]",
+        "contains([secret('partner')], request.query.q ?? '-')",
+        "sha256(join([secret('partner'), request.query.q ?? ''], ':')) == (request.query.sum ?? '')",
+        "len(secret('partner')) > 3",
+    ] {
+        assert!(asks(fine).is_empty(), "{fine}");
+    }
+    let step = |left: &str, op: &str| {
+        let right = "${request.query.q ?? ''}";
+        with(&format!("  - compare: {{ left: \"{left}\", op: {op}, right: \"{right}\" }}\n{ROUTE}"))
+    };
+    for op in ["starts_with", "ends_with", "contains", "in", "lt"] {
+        assert_eq!(step("${secret('partner')}", op), ["expr.marked_order"], "{op}");
+    }
+    assert!(step("${secret('partner')}", "eq").is_empty());
+    assert!(step("${request.headers.authorization ?? ''}", "starts_with").is_empty());
+    assert_eq!(step("${request.headers.authorization ?? ''}", "lt"), ["expr.marked_order"]);
+    let put = "  - set_headers: { authorization: \"Bearer ${secret('partner')}\" }\n";
+    let told = "  - audit: { fields: { there: \"${exists(request.headers.authorization)}\" } }\n  \
+                - when: len(request.headers.authorization ?? '') > 4000\n    log: long\n";
+    assert!(with(&format!("{put}{told}{ROUTE}")).is_empty(), "that it is there, and how long, is no secret");
     assert!(asks("starts_with(request.headers.authorization ?? '', 'Bearer ')").is_empty(), "the caller's own");
 }
 
@@ -265,7 +288,10 @@ fn a_body_from_a_file_shows_no_secret() {
     for (name, text, refused) in [
         ("own", format!("key={VALUE}\n"), true),
         ("key.pem", "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----\n".to_owned(), true),
-        ("key.jwk", "{\"kty\":\"EC\", \"d\":\"AA\"}".to_owned(), true),
+        ("key.jwk", "{\"kty\":\"EC\", \"d\" : \"AA\"}".to_owned(), true),
+        ("keys.jwks", "{\"keys\": [{\"kty\":\"oct\",\"k\":\"AA\"}]}".to_owned(), true),
+        ("public.jwk", "{\"kty\":\"EC\",\"x\":\"AA\"}".to_owned(), false),
+        ("answer.json", "{\"d\":{\"results\":[]}}".to_owned(), false),
         ("page", "<p>test-value</p>".to_owned(), false),
     ] {
         let file = folder.join(name);
@@ -279,4 +305,65 @@ fn a_body_from_a_file_shows_no_secret() {
         }
     }
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn no_credential_names_a_caller_or_a_host() {
+    for credential in ["${secret('partner')}", "${request.headers.authorization ?? ''}"] {
+        let subject =
+            format!("  - authenticate_mtls: {{ subject: \"{credential}${{cert.serial}}\" }}\n  - respond: 204");
+        assert_eq!(with(&subject), ["policy.secret_leak"]);
+        for word in ["route", "call_http"] {
+            let to =
+                format!("  - {word}: {{ to: \"http://{credential}.example\", allowed_hosts: \"*.example\" }}\n{ROUTE}");
+            assert_eq!(with(&to), ["policy.secret_leak"], "{to}");
+        }
+    }
+}
+
+#[test]
+fn what_an_authenticate_step_takes_is_a_token_before_it_too() {
+    let keys = "api_keys: keys\nentries:\n  - { id: a, hash: \"sha256:0000000000000000000000000000000000000000000000000000000000000000\" }\n---\n";
+    for (from, read) in [
+        ("{ header: x-foo }", "${request.headers.x_foo ?? ''}"),
+        ("{ header: x-foo }", "${request.headers['x-foo'].all ?? []}"),
+        ("{ query: k }", "${request.query.k ?? ''}"),
+        ("{ query: k }", "${request.query}"),
+        ("{ query: k }", "${request.original.query ?? ''}"),
+        ("{ header: x-api-key }", "${request.headers.x_api_key ?? ''}"),
+    ] {
+        let audit = format!("  - audit: {{ fields: {{ a: \"{read}\" }} }}\n");
+        let step = format!("{audit}  - authenticate_api_key: {{ keys: keys, from: {from} }}\n{ROUTE}");
+        let trial = Trial::of_set(&format!("{keys}{}", service(&step)));
+        let outcome = trial.send("GET", "/?k=zebra", &[("x-foo", "zebra"), ("x-api-key", "zebra")], "");
+        let mut line = String::new();
+        outcome.record.write_line(&mut line);
+        assert!(line.contains("\"a\":\"#") && !line.contains("zebra"), "{from} {read}: {line}");
+        let label = format!("  - count_metric: {{ name: a, labels: {{ a: \"{read}\" }} }}\n");
+        let counted = service(&step.replace(&audit, &label));
+        assert!(codes(&format!("{keys}{counted}")).contains(&"policy.secret_leak"), "{read}");
+    }
+    // In a service that takes it from elsewhere it is a field as any other.
+    let plain = "  - count_metric: { name: a, labels: { a: \"${request.headers.x_foo ?? ''}\" } }\n";
+    assert!(!with(&format!("{plain}{ROUTE}")).contains(&"policy.secret_leak"));
+}
+
+#[test]
+fn the_environment_does_not_give_a_secret_away() {
+    let respond = |name: &str| format!("  - respond: {{ text: \"${{env.{name}}}\" }}");
+    assert_eq!(with(&respond("PARTNER_SECRET")), ["policy.secret_leak"]);
+    assert!(with(&respond("NEXT_SECRET")).is_empty(), "no document calls it a secret");
+}
+
+#[test]
+fn who_is_named_gets_the_secret_under_its_own_name() {
+    let route = |params: &str| with(&format!("{BODY}  - route: {{ secrets_to: https://a.example, {params} }}\n"));
+    let refused = ["policy.secret_in_body"];
+    assert_eq!(route("to: \"https://a.example\", host: client"), refused);
+    assert_eq!(route("to: \"https://a.example\", host: b.example"), refused);
+    assert_eq!(route("to: \"https://a.example\", tls: { server_name: b.example }"), refused);
+    assert!(route("to: \"https://a.example\", host: a.example, tls: { server_name: a.example }").is_empty());
+    let named = "upstream: own\ntargets: [\"https://a.example\"]\nhost: client\n---\n";
+    let steps = format!("{BODY}  - route: {{ upstream: own, secrets_to: https://a.example }}\n");
+    assert_eq!(codes(&format!("{SECRET}{named}{}", service(&steps))), refused);
 }

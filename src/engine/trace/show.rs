@@ -30,8 +30,13 @@ const PRESENTED_MAX: usize = 64;
 /// A longer text is not searched for what a service scrubs, and not shown.
 const SCRUBBED_BYTES_MAX: usize = 64 * 1024;
 /// Fields that are credentials by name.
-const TOKEN_FIELDS: [HeaderName; 4] =
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE];
+const TOKEN_FIELDS: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    HeaderName::from_static("x-api-key"),
+];
 
 /// The credentials that came with a request.
 #[derive(Clone, Default)]

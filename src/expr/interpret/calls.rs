@@ -343,8 +343,8 @@ impl Lower<'_> {
         }
         let facts = mixed(Facts::policy(result(function.returns, &known)), &known);
         let marked = facts.mark.is_credential();
-        let is_plain = known.first().is_some_and(|known| known.literal.is_some());
-        let searches = facts.mark == Mark::Secret && is_search(function.name, known.first().map(|hay| hay.facts.ty));
+        let (hay, others) = (known.first().map(|hay| hay.facts.ty), known.iter().skip(1).map(|known| known.facts));
+        let searches = facts.mark == Mark::Secret && is_search(function.name, hay, others);
         if searches || marked && matches!(function.name, "min" | "max") {
             let error = marked_order(self.at(at));
             return self.refuse(error);
@@ -376,11 +376,7 @@ impl Lower<'_> {
             Run::Scope => return self.named_value(place, function, &known, at),
         };
         self.put(place, args, action, facts, at);
-        Known::of(if function.tests && (is_plain || facts.mark != Mark::Secret) {
-            Facts { mark: Mark::None, ..facts }
-        } else {
-            facts
-        })
+        Known::of(if function.tests { Facts { mark: Mark::None, ..facts } } else { facts })
     }
 
     fn pattern(&self, known: &[Known], at: Position) -> Result<Action, Error> {
