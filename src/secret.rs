@@ -95,6 +95,9 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Header fields that carry credentials, in lower case: tokens by name.
+pub const CREDENTIAL_FIELDS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
+
 /// The short text that stands for a token in records: `#` and 12 hex digits. Equal tokens give equal texts within one
 /// process, so lines can be joined; without the process key nobody can test a guess against it.
 pub fn keyed_hash(token: &[u8]) -> String {

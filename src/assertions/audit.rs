@@ -5,7 +5,7 @@
 //! save where the record is `required`: then it is written, as far as it is known, before the answer leaves.
 
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -22,7 +22,7 @@ use crate::engine::value::Text as SharedText;
 use crate::engine::worker::Records;
 use crate::expr::Place;
 use crate::fault::Fault;
-use crate::secret::keyed_hash;
+use crate::secret::{CREDENTIAL_FIELDS, keyed_hash};
 use crate::source::{Entries, OneOrMany, Text};
 
 /// Most bytes of a saved body, and of all saved fields of one message.
@@ -281,14 +281,8 @@ fn fields_json(headers: &HeaderMap, is_credential: impl Fn(&HeaderName) -> bool)
 
 /// Fields that carry credentials: by name, or because a step read one there.
 fn is_credential(name: &HeaderName, x: &Exchange) -> bool {
-    const NAMES: [HeaderName; 5] = [
-        header::AUTHORIZATION,
-        header::PROXY_AUTHORIZATION,
-        header::COOKIE,
-        header::SET_COOKIE,
-        HeaderName::from_static("x-api-key"),
-    ];
-    NAMES.contains(name) || x.withheld.iter().any(|withheld| matches!(withheld, Withheld::Header(read) if read == name))
+    CREDENTIAL_FIELDS.contains(&name.as_str())
+        || x.withheld.iter().any(|withheld| matches!(withheld, Withheld::Header(read) if read == name))
 }
 
 /// A body as text where it is UTF-8, else as base64; cut at [`SAVED_BYTES_MAX`].

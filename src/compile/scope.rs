@@ -14,20 +14,12 @@ use crate::compile::resources::Resources;
 use crate::engine::read::{Builtin, Read, Side, Slot};
 use crate::engine::value::{Element, Facts, Mark, Origin, Text, Type, Value};
 use crate::expr::{Constant, Member, Resolved, Scope, Segment, Unresolved};
-use crate::secret::Secret;
+use crate::secret::{CREDENTIAL_FIELDS, Secret};
 use crate::source::{Diagnostic, Node, suggest};
 
 /// Roots that no step can set.
 pub const RESERVED: [&str; 12] =
     ["request", "response", "answer", "path", "auth", "service", "fault", "env", "input", "grant", "kept", "secret"];
-
-/// Header fields that carry credentials: tokens by name.
-const TOKEN_FIELDS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
-
-/// Whether a field carries credentials by its name.
-pub fn is_token_field(name: &HeaderName) -> bool {
-    TOKEN_FIELDS.contains(&name.as_str())
-}
 
 impl Scope for Compile<'_> {
     fn resolve(&mut self, path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
@@ -221,7 +213,7 @@ impl Compile<'_> {
             let message = format!("`{}` is no field name (RFC 9110 §5.1)", key.name);
             return Err(unresolved("expr.unknown_variable", message, "not a field name", None, 2));
         };
-        let mark = if TOKEN_FIELDS.contains(&name.as_str()) { Mark::Token } else { Mark::None };
+        let mark = if CREDENTIAL_FIELDS.contains(&name.as_str()) { Mark::Token } else { Mark::None };
         if segment(path, 3) == "all" {
             return read(Read::HeaderAll(side, name), facts(Type::List(Element::Text), mark), 4);
         }
@@ -414,7 +406,7 @@ fn cookie(path: &[Segment<'_>]) -> Result<Resolved, Unresolved> {
 
 /// Whether the path goes on to a field that is no token by its name.
 fn is_plain_field(path: &[Segment<'_>], at: usize) -> bool {
-    path.get(at).is_some_and(|field| !TOKEN_FIELDS.contains(&field.name.to_ascii_lowercase().as_str()))
+    path.get(at).is_some_and(|field| !CREDENTIAL_FIELDS.contains(&field.name.to_ascii_lowercase().as_str()))
 }
 
 /// Whether a member is the fields of a message that a step has received.

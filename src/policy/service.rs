@@ -7,7 +7,6 @@ use http::Method;
 use crate::compile::Compile;
 use crate::compile::context::{Part, Surroundings};
 use crate::compile::flow::Happened;
-use crate::compile::scope::is_token_field;
 use crate::engine::exchange::Withheld;
 use crate::engine::program::{Op, Program};
 use crate::engine::select::{HostRule, Rule, Segment, parse_path};
@@ -15,6 +14,7 @@ use crate::engine::snapshot::Service;
 use crate::engine::value::Text;
 use crate::policy::build::Environment;
 use crate::policy::document::{DefaultsDoc, Documents, ServiceDoc};
+use crate::secret::CREDENTIAL_FIELDS;
 use crate::source::{Diagnostic, Diagnostics, Literal, Node, Span, suggest};
 
 /// Authentications that send no credential which somebody who has read it could send again: what they take proves a
@@ -40,7 +40,7 @@ pub fn build(
     let mut said = Diagnostics::new();
     let built = pass(doc, documents, around, environment, &[], &mut said);
     let is_usual = |place: &Withheld| match place {
-        Withheld::Header(name) => is_token_field(name),
+        Withheld::Header(name) => CREDENTIAL_FIELDS.contains(&name.as_str()),
         Withheld::Cookie(_) => true,
         Withheld::Query(_) => false,
     };

@@ -19,7 +19,7 @@ use crate::engine::snapshot::{Names, Service};
 use crate::engine::value::{Text, Val, Value};
 use crate::identity::Identity;
 use crate::scrub::{Rules, What, With};
-use crate::secret::keyed_hash;
+use crate::secret::{CREDENTIAL_FIELDS, keyed_hash};
 
 /// Bytes that are shown of one value.
 pub(super) const VALUE_BYTES_MAX: usize = 256;
@@ -29,14 +29,6 @@ const PRESENTED_BYTES_MIN: usize = 6;
 const PRESENTED_MAX: usize = 64;
 /// A longer text is not searched for what a service scrubs, and not shown.
 const SCRUBBED_BYTES_MAX: usize = 64 * 1024;
-/// Fields that are credentials by name.
-const TOKEN_FIELDS: [HeaderName; 5] = [
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    header::COOKIE,
-    header::SET_COOKIE,
-    HeaderName::from_static("x-api-key"),
-];
 
 /// The credentials that came with a request.
 #[derive(Clone, Default)]
@@ -253,7 +245,7 @@ fn way(read: &Read, service: &Service) -> Way {
     match read {
         Read::Slot(slot) if service.names.marked.contains(slot) => Way::Hashed,
         Read::Header(_, name) | Read::HeaderAll(_, name)
-            if TOKEN_FIELDS.contains(name) || taken(Withheld::Header(name.clone())) =>
+            if CREDENTIAL_FIELDS.contains(&name.as_str()) || taken(Withheld::Header(name.clone())) =>
         {
             Way::Hashed
         }

@@ -10,15 +10,13 @@ use crate::engine::value::Text;
 use crate::policy::testing::case::Case;
 use crate::policy::testing::coverage::Touched;
 use crate::policy::testing::judge::{Problem, TraceLine};
-use crate::secret::keyed_hash;
+use crate::secret::{CREDENTIAL_FIELDS, keyed_hash};
 use crate::source::{Sources, Span};
 
 /// Characters of a value that are shown.
 const SHOWN_CHARS_MAX: usize = 2000;
 /// What stands for a value that was given as a secret.
 const REDACTED: &str = "[secret]";
-/// Fields whose value is a credential.
-const CREDENTIAL_FIELDS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
