@@ -177,7 +177,11 @@ impl Assertion for Audit {
         };
         let fields = fields.into_iter().collect::<Option<Vec<_>>>()?;
         let of_side = |side| cx.flow.carried.credentials(side).map(move |name| (side, name.clone()));
-        let credentials = of_side(Side::Request).chain(of_side(Side::Response)).collect();
+        let presented = cx.presented.iter().filter_map(|place| match place {
+            Withheld::Header(name) => Some((Side::Request, name.as_str().into())),
+            Withheld::Cookie(_) | Withheld::Query(_) => None,
+        });
+        let credentials = of_side(Side::Request).chain(of_side(Side::Response)).chain(presented).collect();
         let enrich = Enrich { level, message, fields, save: self.save.0, credentials };
         if self.required { Compiled::waits(Required(enrich)) } else { Compiled::plain(enrich) }
     }
@@ -189,7 +193,7 @@ struct Enrich {
     message: Option<TextParam>,
     fields: Vec<(SharedText, TextParam)>,
     save: Vec<Saved>,
-    /// Fields that steps have put a credential into.
+    /// Fields that steps have put a credential into, or take one from.
     credentials: Vec<(Side, SharedText)>,
 }
 

@@ -158,7 +158,7 @@ tests:
 "#,
         },
         Example {
-            title: "Devices by the number of their certificate",
+            title: "Devices by their issuer and their name",
             yaml: r#"
 service: example
 match: { path: /readings }

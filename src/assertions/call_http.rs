@@ -197,7 +197,7 @@ impl Assertion for CallHttp {
         }
         let secrets_to = secrets_to?;
         if body.as_ref().is_some_and(|body| body.facts().mark == Mark::Secret) {
-            cx.check_secret_body(&way, &secrets_to, step.span, None)?;
+            cx.check_secret_body(&way, &host(&way), &secrets_to, step.span, None)?;
         }
         Compiled::waits(CallStep {
             timeouts: timeouts(&self.timeouts, &way),
@@ -214,6 +214,14 @@ impl Assertion for CallHttp {
             id: cx.current(),
             slots,
         })
+    }
+}
+
+/// What the other side sees as `Host`. The client's own is not sent unless it is written.
+fn host(way: &Way) -> HostHeader {
+    match way.upstream.as_ref().map(|upstream| &upstream.host) {
+        Some(HostHeader::Literal(host)) => HostHeader::Literal(host.clone()),
+        Some(HostHeader::Client | HostHeader::Upstream) | None => HostHeader::Upstream,
     }
 }
 
@@ -335,11 +343,6 @@ impl CallStep {
                 headers.append(name, value.render(x, "call_http.bad_value")?);
             }
         }
-        let host = match self.way.upstream.as_ref().map(|upstream| &upstream.host) {
-            Some(HostHeader::Literal(host)) => HostHeader::Literal(host.clone()),
-            // The client's own is not sent unless it is written.
-            Some(HostHeader::Client | HostHeader::Upstream) | None => HostHeader::Upstream,
-        };
         Ok(Call {
             destination: sent.destination,
             answer_to_head: self.method == Method::HEAD,
@@ -349,7 +352,7 @@ impl CallStep {
             body,
             timeouts: self.timeouts,
             retry: self.retry.clone(),
-            host,
+            host: host(&self.way),
             client_host: None,
             answer_limits: BodyLimits { bytes: self.answer_bytes, idle: self.timeouts.idle, rate: 0 },
             addresses: sent.addresses,

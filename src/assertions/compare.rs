@@ -16,7 +16,7 @@ use crate::compile::text::{Test, TextParam};
 use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, Kind, Step};
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Condition, Plain, Verdict};
-use crate::engine::value::{Facts, Mark, Val, Value};
+use crate::engine::value::{Facts, Mark, Type, Val, Value};
 use crate::expr::{Kinds, Relation, elements};
 use crate::fault::Fault;
 use crate::source::{Expression, Literal, Node, Span, Spanned, Text};
@@ -235,7 +235,7 @@ impl Compare {
         let (left, right) = (left.facts().ty, right.facts().ty);
         let hay = if relation == Relation::In { right } else { left };
         let searches = match relation {
-            Relation::Contains | Relation::In => !Kinds::of(hay).meets(Kinds::LIST),
+            Relation::Contains | Relation::In => !matches!(hay, Type::List(_) | Type::Map(_)),
             Relation::StartsWith | Relation::EndsWith => true,
             _ => false,
         };

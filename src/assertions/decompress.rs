@@ -315,7 +315,7 @@ impl OfBody {
         let code = "decompress.unsupported";
         let detail = match self.shows_codings {
             true => format!("coded as {}", codings.join(", ")),
-            false => "coded as a step has said that may not be shown".to_owned(),
+            false => "coded as a credential that a step has put there, which is not shown".to_owned(),
         };
         match self.side {
             // RFC 9110 §15.5.16: what would have been taken.

@@ -16,7 +16,6 @@ use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
 use crate::engine::program::{EndedBy, Plain, Verdict};
 use crate::engine::read::Side;
-use crate::engine::value::Mark;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::{Entries, Literal, Node, OneOrMany, Text};
@@ -121,7 +120,7 @@ impl Assertion for Respond {
         }
         let headers = headers?;
         for (name, values) in &headers {
-            let mark = values.iter().fold(Mark::None, |all, value| all.joined(value.mark()));
+            let mark = SetHeader::mark_of_all(values);
             cx.flow.carried.put_field(Side::Response, name.as_str(), (mark, step.span), true);
         }
         Compiled::plain(RespondStep { status, headers, content, keep: self.keep })

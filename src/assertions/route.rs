@@ -220,7 +220,8 @@ impl Assertion for Route {
         cx.check_sent_once(step.span, retry.any_method);
         let may_go = match (&way, &secrets_to) {
             (Some(way), Some(named)) => {
-                let host = host.as_ref().and_then(Option::as_ref);
+                let own = way.upstream.as_ref().map_or(&HostHeader::Upstream, |upstream| &upstream.host);
+                let host = host.as_ref().and_then(Option::as_ref).unwrap_or(own);
                 cx.check_request_body(way, host, named, step.span)
             }
             _ => None,

@@ -19,7 +19,6 @@ use crate::engine::exchange::{AnswerEdit, Exchange};
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Side;
 use crate::engine::serve::apply;
-use crate::engine::value::Mark;
 use crate::fault::Fault;
 use crate::source::{Entries, Name, Node, OneOrMany, ScalarOr, Text, read};
 
@@ -159,7 +158,7 @@ impl Assertion for SetHeaders {
         let edits: Vec<Option<Edit>> = fields.iter().map(|(name, values)| edit(name, values, sink, cx)).collect();
         let edits = edits.into_iter().collect::<Option<Vec<_>>>()?;
         for edit in &edits {
-            let mark = edit.values.iter().fold(Mark::None, |all, value| all.joined(value.mark()));
+            let mark = SetHeader::mark_of_all(&edit.values);
             // What leaves is changed at the end: until then the response has its own.
             let (side, replaces) = (target.unwrap_or(Side::Response), edit.how == How::Set && target.is_some());
             cx.flow.carried.put_field(side, edit.name.as_str(), (mark, step.span), replaces);

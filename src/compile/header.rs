@@ -18,8 +18,13 @@ pub enum SetHeader {
 }
 
 impl SetHeader {
+    /// The mark of what is in all of them.
+    pub fn mark_of_all(values: &[SetHeader]) -> Mark {
+        values.iter().fold(Mark::None, |all, value| all.joined(value.mark()))
+    }
+
     /// The mark of what is in it.
-    pub fn mark(&self) -> Mark {
+    fn mark(&self) -> Mark {
         match self {
             SetHeader::Fixed(_) => Mark::None,
             SetHeader::Text(text) => text.facts().mark,

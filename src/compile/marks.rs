@@ -209,42 +209,44 @@ impl Compile<'_> {
         Some(named)
     }
 
-    /// Refuses the body of the request where a secret is in it, and the way does not lead to who is named alone, under the
-    /// name that is written out.
-    pub fn check_request_body(
-        &mut self,
-        way: &Way,
-        host: Option<&HostHeader>,
-        named: &[Arc<str>],
-        span: Span,
-    ) -> Option<()> {
-        let Some((Mark::Secret, put_at)) = self.flow.carried.request.body else { return Some(()) };
-        self.check_secret_body(way, named, span, Some(put_at))?;
-        let host = host.or(way.upstream.as_ref().map(|upstream| &upstream.host)).unwrap_or(&HostHeader::Upstream);
-        let origins = way.origins().unwrap_or_default();
-        let is_own = match host {
-            HostHeader::Upstream => true,
-            HostHeader::Client => false,
-            HostHeader::Literal(host) => origins.iter().all(|origin| origin.authority() == host),
-        };
-        if is_own && !origins.iter().any(|origin| origin.has_other_name()) {
-            return Some(());
+    /// Refuses the body of the request where a secret is in it that may not go there; see
+    /// [`check_secret_body`](Compile::check_secret_body).
+    pub fn check_request_body(&mut self, way: &Way, host: &HostHeader, named: &[Arc<str>], span: Span) -> Option<()> {
+        match self.flow.carried.request.body {
+            Some((Mark::Secret, put_at)) => self.check_secret_body(way, host, named, span, Some(put_at)),
+            _ => Some(()),
         }
-        let message = "a body with a secret would go to another name than that of `secrets_to`";
-        let help = "leave `host` and `tls: { server_name }` out: who is named gets it under its own name";
-        self.refuse("policy.secret_in_body", span, message, help)
     }
 
-    /// Refuses a body with a secret in it that does not go to who is named alone; `put_at` is where another step has
-    /// made it.
-    pub fn check_secret_body(&mut self, way: &Way, named: &[Arc<str>], span: Span, put_at: Option<Span>) -> Option<()> {
+    /// Refuses a body with a secret in it that does not go to who is named alone, under the name that is written out;
+    /// `put_at` is where another step has made it.
+    pub fn check_secret_body(
+        &mut self,
+        way: &Way,
+        host: &HostHeader,
+        named: &[Arc<str>],
+        span: Span,
+        put_at: Option<Span>,
+    ) -> Option<()> {
         let origins = way.origins().unwrap_or_default();
-        if !origins.is_empty() && origins.iter().all(|origin| named.contains(origin.text())) {
-            return Some(());
-        }
-        let message = "a secret stands in this body, and nothing says that it may go there";
-        let help = "name where it goes, written out and https: `secrets_to: https://login.example.com`; with an \
-                    `upstream` all of its targets";
+        let is_named = !origins.is_empty() && origins.iter().all(|origin| named.contains(origin.text()));
+        let is_own = |origin: &Arc<Origin>| match host {
+            HostHeader::Upstream => !origin.has_other_name(),
+            HostHeader::Client => false,
+            HostHeader::Literal(host) => !origin.has_other_name() && origin.authority() == host,
+        };
+        let (message, help) = match (is_named, origins.iter().all(is_own)) {
+            (true, true) => return Some(()),
+            (true, false) => (
+                "a body with a secret would go to another name than that of `secrets_to`",
+                "leave `host` and `tls: { server_name }` out: who is named gets it under its own name",
+            ),
+            (false, _) => (
+                "a secret stands in this body, and nothing says that it may go there",
+                "name where it goes, written out and https: `secrets_to: https://login.example.com`; with an \
+                 `upstream` all of its targets",
+            ),
+        };
         let diagnostic = Diagnostic::error("policy.secret_in_body", span, message).with_help(help);
         self.report(match put_at {
             Some(put_at) => diagnostic.with_note(put_at, "this step puts it there"),

@@ -183,7 +183,7 @@ fn whatever_reads_a_message_reads_its_marks() {
 }
 
 #[test]
-fn a_token_is_a_secret_of_nobody() {
+fn no_claim_of_a_token_is_a_secret() {
     for part in ["issuer", "audience", "subject"] {
         let parts = ["issuer", "audience", "subject"]
             .map(|name| format!("{name}: \"{}\"", if name == part { "${secret('partner')}" } else { "a" }));
@@ -339,6 +339,19 @@ fn what_an_authenticate_step_takes_is_a_token_before_it_too() {
         let mut line = String::new();
         outcome.record.write_line(&mut line);
         assert!(line.contains("\"a\":\"#") && !line.contains("zebra"), "{from} {read}: {line}");
+        if from.contains("header") {
+            let saved = service(&step.replace(&audit, "  - audit: { save: request_headers }\n"));
+            let outcome = Trial::of_set(&format!("{keys}{saved}")).send(
+                "GET",
+                "/",
+                &[("x-foo", "zebra"), ("x-api-key", "zebra")],
+                "",
+            );
+            let mut line = String::new();
+            outcome.record.write_line(&mut line);
+            let name = if from.contains("x-foo") { "x-foo" } else { "x-api-key" };
+            assert!(line.contains(&format!("\"{name}\":\"#")), "{from}: {line}");
+        }
         let label = format!("  - count_metric: {{ name: a, labels: {{ a: \"{read}\" }} }}\n");
         let counted = service(&step.replace(&audit, &label));
         assert!(codes(&format!("{keys}{counted}")).contains(&"policy.secret_leak"), "{read}");
@@ -363,6 +376,12 @@ fn who_is_named_gets_the_secret_under_its_own_name() {
     assert_eq!(route("to: \"https://a.example\", host: b.example"), refused);
     assert_eq!(route("to: \"https://a.example\", tls: { server_name: b.example }"), refused);
     assert!(route("to: \"https://a.example\", host: a.example, tls: { server_name: a.example }").is_empty());
+    let call = |params: &str| {
+        let body = "method: POST, text: \"${secret('partner')}\", secrets_to: https://a.example";
+        with(&format!("  - call_http: {{ to: \"https://a.example\", {body}{params} }}\n{ROUTE}"))
+    };
+    assert!(call("").is_empty());
+    assert_eq!(call(", tls: { server_name: b.example }"), refused);
     let named = "upstream: own\ntargets: [\"https://a.example\"]\nhost: client\n---\n";
     let steps = format!("{BODY}  - route: {{ upstream: own, secrets_to: https://a.example }}\n");
     assert_eq!(codes(&format!("{SECRET}{named}{}", service(&steps))), refused);

@@ -158,7 +158,7 @@ impl<'a> NodeDeserializer<'a> {
             return Error::Recorded;
         }
         let message = match self.name {
-            Name::Whole(what) => format!("{what} lack `{field}`"),
+            Name::Whole(what) => format!("`{field}` is missing in {what}"),
             _ => format!("{} lacks `{field}`", self.title()),
         };
         let mut diagnostic = Diagnostic::error(Kind::Missing("").code(), self.node.span(), message)

@@ -174,7 +174,7 @@ fn a_scalar_or_list_stands_for_the_main_parameter() {
     assert_eq!(
         mistakes::<Params>("x", Some("rate")),
         [
-            "1:1 policy.missing_parameter: the parameters of `limit_rate` lack `per` (`per`: What is counted.)",
+            "1:1 policy.missing_parameter: `per` is missing in the parameters of `limit_rate` (`per`: What is counted.)",
             "1:1 policy.bad_value: `x` is no rate (write `N/second`, `N/minute`, `N/hour` or `N/day`, such as `100/minute`)",
         ]
     );
@@ -189,7 +189,7 @@ fn reports_all_mistakes_of_a_mapping_at_once() {
     );
     let starts = [
         "1:1 policy.unknown_key: unknown key `rat` in the parameters of `limit_rate` (did you mean `rate`?)",
-        "1:1 policy.missing_parameter: the parameters of `limit_rate` lack `per` (`per`: What is counted.)",
+        "1:1 policy.missing_parameter: `per` is missing in the parameters of `limit_rate` (`per`: What is counted.)",
         "2:8 policy.wrong_type: `burst` must be a whole number, found the text `many`",
         "3:9 policy.wrong_type: `strict` must be `true` or `false`, found the text `yes` (write `true`;",
         "4:7 policy.bad_value: `30` has no unit (write a whole number and its unit: `250ms`, `30s`",
