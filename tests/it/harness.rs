@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -193,12 +193,14 @@ impl Gateway {
         std::mem::replace(&mut self.folder, Folder::new())
     }
 
-    /// Waits for the process to end.
-    pub fn ended(&mut self) -> ExitStatus {
+    /// Waits until the process has ended, and demands that it ended of itself and well.
+    pub fn ends_well(&mut self) {
         // Its end closes the log: nothing to poll.
         let begun = Instant::now();
-        while self.log.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())).is_ok() {}
-        self.child.wait().unwrap()
+        let said: Vec<Json> =
+            std::iter::from_fn(|| self.log.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())).ok()).collect();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}, after it had said {said:#?}");
     }
 }
 

@@ -72,7 +72,7 @@ fn sockets_that_systemd_passes_are_served_by_their_names() {
         assert!(answer(near).ends_with("served"));
     }
     gateway.signal("TERM");
-    assert!(gateway.ended().success());
+    gateway.ends_well();
     assert!(socket.exists(), "its file is systemd's to remove");
 }
 
