@@ -9,6 +9,7 @@ mod keys;
 mod otlp;
 mod own_keys;
 mod passed;
+mod services;
 mod sessions;
 mod upstreams;
 
@@ -20,10 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+pub use self::services::Services;
 use self::upstreams::{LookingAfter, look_after};
 use crate::admin::Admin;
 use crate::audit::metrics::Metrics;
@@ -39,8 +39,6 @@ use crate::identity::throttle::Throttle;
 use crate::reload::{Asking, First, Reloader};
 use crate::server::{Passed, Running, Server, ServerConfig, StartError};
 
-/// Threads of the services runtime.
-const SERVICES_THREADS: usize = 2;
 /// Connections that the kernel holds for the admin interface until they are accepted.
 const ADMIN_BACKLOG: i32 = 64;
 /// How often memory of what is over (rates, replays, pauses) is given back.
@@ -84,7 +82,7 @@ pub struct Process {
     running: Arc<Running>,
     admin: Arc<Admin>,
     asking: Asking,
-    services: Runtime,
+    services: Services,
     writer: Writer,
     #[cfg(feature = "otlp")]
     exporting: Option<otlp::Exporting>,
@@ -93,12 +91,12 @@ pub struct Process {
 
 impl Process {
     /// Binds, starts the workers and serves `first`, which was compiled with `metrics`.
-    pub fn start(config: Config, metrics: Metrics, first: First) -> Result<Process, Failed> {
+    pub fn start(services: Services, config: Config, metrics: Metrics, first: First) -> Result<Process, Failed> {
         let passed = passed::sockets(); // before anything else could read the environment
         let admin_failed = |error| Failed::Admin(config.admin, error);
         let admin_socket = bind_admin(config.admin).map_err(admin_failed)?;
         let writer = Writer::start(config.audit.clone()).map_err(Failed::Records)?;
-        let services = services().map_err(Failed::System)?;
+        let runtime = services.runtime.handle().clone();
         let hashes = HashPool::for_this_machine().map_err(Failed::System)?;
         let throttle = Throttle::new(config.guessing);
         let snapshot = first.set.snapshot.clone();
@@ -130,9 +128,9 @@ impl Process {
         // Only now does it take connections: whoever gets through to it finds the listeners open.
         admin_socket.listen(ADMIN_BACKLOG).map_err(admin_failed)?;
         {
-            let _inside = services.enter();
+            let _inside = runtime.enter();
             let socket = tokio::net::TcpListener::from_std(admin_socket.into()).map_err(admin_failed)?;
-            services.spawn(admin.clone().serve(socket));
+            runtime.spawn(admin.clone().serve(socket));
         }
         keys::start(config.key_sets.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
         #[cfg(feature = "otlp")]
@@ -142,11 +140,11 @@ impl Process {
         #[cfg(not(feature = "otlp"))]
         drop(spans); // there are none: the configuration would have been refused
         sessions::start(config.sessions.clone(), shared.clone(), clock_origin).map_err(Failed::System)?;
-        services.spawn(own_keys::exchange(shared.clone(), clock_origin));
-        services.spawn(reloader.run());
-        services.spawn(certificates::follow(certificates, shared.clone()));
+        runtime.spawn(own_keys::exchange(shared.clone(), clock_origin));
+        runtime.spawn(reloader.run());
+        runtime.spawn(certificates::follow(certificates, shared.clone()));
         let upstreams = look_after(shared.clone(), clock_origin).map_err(Failed::System)?;
-        services.spawn(sweep(shared, clock_origin));
+        runtime.spawn(sweep(shared, clock_origin));
         announce(&running, &admin, &served);
         Ok(Process {
             drain,
@@ -164,27 +162,21 @@ impl Process {
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reloads. Returns the
     /// exit code.
     pub fn serve(self) -> u8 {
-        let mut signals = match self.services.block_on(async { Signals::listen() }) {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!(%error, "signals cannot be received");
-                return FAILED;
-            }
-        };
-        self.services.block_on(signals.stop_or_reload(&self.asking));
+        let Services { runtime, mut signals } = self.services;
+        runtime.block_on(signals.stop_or_reload(&self.asking));
         self.admin.draining.store(true, Ordering::Relaxed);
         let drain = self.drain;
         tracing::info!(?drain, "draining: no new connections, what has begun may end");
         let running = self.running.clone();
-        let draining = self.services.spawn_blocking(move || running.drain(drain));
-        let report = self.services.block_on(async {
+        let draining = runtime.spawn_blocking(move || running.drain(drain));
+        let report = runtime.block_on(async {
             tokio::select! {
                 report = draining => report.ok(),
                 () = signals.stop() => None,
             }
         });
         // Nothing that still runs there is worth waiting for.
-        self.services.shutdown_background();
+        runtime.shutdown_background();
         match report {
             Some(report) => {
                 self.writer.stop();
@@ -223,11 +215,6 @@ fn tracing(config: &Config) -> Option<(Tracing, mpsc::Receiver<Vec<Span>>)> {
     Some(Tracing::new(otlp.trust, otlp.share))
 }
 
-fn services() -> io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(SERVICES_THREADS).thread_name("services").enable_all().build()
-}
-
 fn serve(
     config: &Config,
     passed: Vec<Passed>,
@@ -251,46 +238,6 @@ fn serve(
 pub const DRAINED: u8 = 0;
 /// Exit code of one that could not start.
 pub const FAILED: u8 = 1;
-
-/// What the operator tells the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    /// Must be called inside a runtime.
-    fn listen() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next word to stop.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// The same, and reloads at each SIGHUP meanwhile. How that went stands in the log.
-    async fn stop_or_reload(&mut self, asking: &Asking) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    let asking = asking.clone();
-                    tokio::spawn(async move { asking.reload().await });
-                }
-            }
-        }
-    }
-}
 
 /// Gives back memory of what is over. It is only memory: every store judges by the time itself.
 async fn sweep(shared: Arc<Shared>, clock_origin: Instant) {

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::{ConfigArgument, FAILED, INVALID, show};
 use crate::audit::metrics::Metrics;
 use crate::config::{self, Log, LogFormat};
-use crate::process::Process;
+use crate::process::{DRAINED, Failed, Process, Services};
 use crate::reload;
 
 #[derive(Debug, Default, clap::Args)]
@@ -22,7 +22,24 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     let Some(config) = loaded.config else { return INVALID };
     start_log(config.log);
     let metrics = Metrics::new(config.workers);
-    let first = match reload::first(&config, &metrics) {
+    let mut services = match Services::begin() {
+        Ok(services) => services,
+        Err(error) => {
+            tracing::error!(error = %Failed::System(error), "the gateway did not start");
+            return FAILED;
+        }
+    };
+    tracing::info!("loading");
+    let loading = move || {
+        let first = reload::first(&config, &metrics);
+        (config, metrics, first)
+    };
+    let Some((config, metrics, first)) = services.unless_stopped(loading) else {
+        tracing::info!("told to stop before anything was served");
+        services.leave();
+        return DRAINED;
+    };
+    let first = match first {
         Ok(first) => first,
         Err((refused, why)) => {
             show(&refused.sources, &refused.diags);
@@ -31,7 +48,7 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
         }
     };
     first.set.warn();
-    match Process::start(config, metrics, first) {
+    match Process::start(services, config, metrics, first) {
         Ok(process) => process.serve(),
         Err(error) => {
             tracing::error!(%error, "the gateway did not start");

@@ -1,10 +1,11 @@
 //! The life of the process: serving, reloading, being looked at, draining.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, exchange, gatewright, get, hello};
+use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, command, exchange, gatewright, get, hello};
 
 #[test]
 fn what_ships_serves_as_it_is() {
@@ -224,5 +225,37 @@ fn a_body_may_be_a_file_below_the_folder_and_none_outside() {
         gateway.folder.write("policies/page.yaml", &page(outside));
         let said = gatewright(&gateway.folder.path(""), &["check"]);
         assert!(said.code == 3 && (said.out + &said.err).contains("policy.unreadable"), "{outside}");
+    }
+}
+
+/// A gateway whose log is read line by line from its first one, and what it has said until one begins with `words`.
+fn begun_until(folder: &Folder, words: &str) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut command = command(&folder.0);
+    let mut child = command.arg("run").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains(words)), "it ended without {words:?}");
+    (child, log)
+}
+
+fn tell(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn signals_are_heard_from_before_the_files_are_read() {
+    let folder = Folder::with(&[("policies/a.yaml", &hello("a", "one"))]);
+    for told in ["loading", "listening"] {
+        let (mut child, mut log) = begun_until(&folder, told);
+        tell(&child, "-HUP");
+        assert!(log.any(|line| line.contains("reloaded")), "a SIGHUP at {told:?} has ended it");
+        tell(&child, "-TERM");
+        assert!(log.any(|line| line.contains("drained")), "a SIGTERM has cut it off");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let (mut child, mut log) = begun_until(&folder, told);
+        tell(&child, "-TERM");
+        // Whether it was still reading or served already when it heard of it, it ends as one that drained.
+        assert!(log.any(|line| line.contains("told to stop") || line.contains("drained")), "{told:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }
