@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value as Json;
 
 use self::cloud::{Cloud, Login};
-use crate::harness::{Answer, Folder, Gateway, PATIENCE, exchange, get};
+use crate::harness::{Answer, Folder, Gateway, PATIENCE, exchange, free_address, get};
 
 const SECRET: &str = "client-canary-0123456789";
 const FILE: &str = "state/sessions/crm.json";
@@ -168,7 +168,7 @@ fn a_hundred_refused_requests_share_one_refresh() {
 
 #[test]
 fn a_login_that_fails_in_any_way_is_503_and_asked_again() {
-    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = free_address();
     let away = Cloud::start(Login::Gives(3600));
     let ways = [
         Login::Status(500),

@@ -5,10 +5,10 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,21 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An address that nobody listens on, for somebody who must know it before he does. It lies below the ports that
+/// the kernel gives out by itself (`ip_local_port_range`): one of those may be any other test's a moment later.
+pub fn free_address() -> SocketAddr {
+    const PORTS: std::ops::Range<u32> = 15_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Another process of tests begins elsewhere.
+        let number = std::process::id().wrapping_mul(101).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).unwrap();
+        if let Ok(free) = TcpListener::bind(("127.0.0.1", port)) {
+            return free.local_addr().unwrap();
+        }
     }
 }
 
@@ -125,7 +140,8 @@ impl Gateway {
         let records = json_lines(child.stdout.take().unwrap());
         let (mut main, mut admin, mut begun) = (None, None, Vec::new());
         loop {
-            let line = log.recv_timeout(PATIENCE).expect("the gateway ended before it served");
+            let line = log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("the gateway ended before it served: {begun:#?}"));
             let address = || line["address"].as_str().unwrap().parse().unwrap();
             match (line["message"].as_str(), line["listener"].as_str()) {
                 (Some("listening"), Some("admin")) => admin = Some(address()),

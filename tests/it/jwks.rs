@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use gatewright::jose::{Algorithm, SigningKey};
 use serde_json::{Map, json};
 
-use crate::harness::{Answer, Folder, Gateway, PATIENCE, exchange};
+use crate::harness::{Answer, Folder, Gateway, PATIENCE, exchange, free_address};
 
 /// What the provider does with a request for its keys.
 #[derive(Clone)]
@@ -143,10 +143,7 @@ fn until_kept(gateway: &Gateway) {
 
 #[test]
 fn a_provider_that_is_not_there_holds_nobody_up_and_is_asked_again() {
-    // A port that nobody listens on, and that nobody else is given: its listener is kept in a drawer.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = free_address();
     let (signing, begun, gateway) = (key("a"), Instant::now(), gateway(address));
     assert_eq!(gateway.get("/open").body, "open");
     until_fetched(&gateway, address, |keys| keys["last_error"].is_string());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::collector::{Got, Server, spans_of};
-use crate::harness::{Answer, Gateway, PATIENCE, command, exchange, gatewright, hello};
+use crate::harness::{Answer, Gateway, PATIENCE, command, exchange, free_address, gatewright, hello};
 
 fn config(collector: SocketAddr, settings: &str) -> String {
     format!(
@@ -227,7 +227,7 @@ fn failures_are_named_and_names_are_few() {
     assert_eq!((spans[0].name.as_str(), &*named["gatewright.fault"]), ("GET", "service.none"));
     assert!(!named.contains_key("http.route") && !named.contains_key("error.type"));
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let gateway = start(collector.address, "  signals: traces\n", nobody);
     ask(&gateway, "/orders/1", "");
     let spans = collector.spans(2);
@@ -356,7 +356,7 @@ fn what_the_collector_does_fails_no_request() {
 
 #[test]
 fn a_collector_that_is_not_there_holds_nothing_up_not_even_the_end() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let upstream = Server::taking();
     let mut gateway = start(nobody, "", upstream.address);
     for _ in 0..20 {

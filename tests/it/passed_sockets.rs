@@ -2,13 +2,13 @@
 //! started for, and all that come after it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Folder, Gateway, PATIENCE, command, gatewright, hello, said};
+use crate::harness::{Folder, Gateway, PATIENCE, command, free_address, gatewright, hello, said};
 
 const PASSED: &str = "\
 listeners:
@@ -50,8 +50,7 @@ fn activated(folder: &Path, sockets: &[&str], names: &str) -> Command {
 #[test]
 fn sockets_that_systemd_passes_are_served_by_their_names() {
     let folder = Folder::with(&[("gateway.yaml", PASSED), ("policies/hello.yaml", &hello("hello", "served"))]);
-    // It is free when the launcher takes it, unless somebody is very quick.
-    let web = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let web = free_address();
     let socket = folder.path("near.sock");
     let activate = activated(&folder.0, &[&web.to_string(), socket.to_str().unwrap()], "web:near");
     let first = std::thread::spawn(move || {
@@ -81,7 +80,7 @@ fn a_passed_socket_that_nobody_takes_is_told_of() {
     let basics = "listeners: [{ name: main, address: systemd:web }]\nadmin: { address: 127.0.0.1:0 }\n";
     let folder = Folder::with(&[("gateway.yaml", basics), ("policies/hello.yaml", &hello("hello", "served"))]);
     let socket = folder.path("web.sock");
-    let web = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let web = free_address();
     let activate = activated(&folder.0, &[&web.to_string(), socket.to_str().unwrap()], "web:other");
     std::thread::spawn(move || connect(|| TcpStream::connect(web)));
     let gateway = Gateway::serve_by(folder, activate);

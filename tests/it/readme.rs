@@ -4,11 +4,12 @@
 //! other lines are what it prints, and `...` stands for anything. Fixed ports are replaced by free ones.
 
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::harness::free_address;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,9 +25,7 @@ impl Playground {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = std::env::temp_dir().join(format!("gatewright-readme-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        let free = ports.iter().map(|_| free_port());
-        let ports =
-            ports.iter().zip(free).map(|(fixed, free)| (format!("127.0.0.1:{fixed}"), format!("127.0.0.1:{free}")));
+        let ports = ports.iter().map(|fixed| (format!("127.0.0.1:{fixed}"), free_address().to_string()));
         let playground = Playground { folder, ports: ports.collect(), running: Vec::new() };
         for path in paths {
             playground.copy(&root.join(path), &playground.folder.join(path));
@@ -104,19 +103,6 @@ impl Drop for Playground {
             let _ = child.wait();
         }
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A port that no other gateway of these tests has: two that share one would answer each other's requests.
-fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap();
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if !taken.contains(&port) {
-            taken.push(port);
-            return port;
-        }
     }
 }
 

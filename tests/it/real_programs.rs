@@ -3,14 +3,13 @@
 //! The peers in Python are those of `examples/grpc_and_websocket`, over Debian's packages.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::authority::Authority;
-use crate::harness::{Folder, Gateway, PATIENCE, hello, said};
+use crate::harness::{Folder, Gateway, PATIENCE, free_address, hello, said};
 
 /// Debian's own, whose modules are Debian's packages.
 const PYTHON: &str = "/usr/bin/python3";
@@ -52,7 +51,7 @@ impl Drop for Peer {
 /// The example's gateway before these peers, over TLS with a certificate of `authority`. Its port is known before it
 /// starts, because the policy names its pages.
 fn gateway(orders: &str, chat: &str, authority: Option<&Authority>) -> Gateway {
-    let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let own = free_address().to_string();
     let over_tls = format!("\"{own}\", tls: {{ certificate: gw.pem, key: gw.key }} }}");
     let moved = |name: &str| {
         let text = std::fs::read_to_string(example(name)).unwrap();
