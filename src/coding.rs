@@ -3,12 +3,16 @@
 //! Output is counted while it comes into being and stops at its bound; nothing is allocated from sizes that a
 //! sender declares. A coder knows no messages: whose fault bad data is, is for whoever uses it.
 
+mod whole;
+
 use std::cell::RefCell;
 
 use bytes::{Buf, Bytes};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use self::whole::compress;
 
 /// Bytes that come out at once, at most.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -305,8 +309,10 @@ impl Coder for Chain {
 pub fn code(coder: &mut dyn Coder, data: Bytes) -> Result<Vec<u8>, Refused> {
     coder.push(data);
     coder.end();
-    let mut out = Vec::new();
     // All input is there: it never starves.
+    let Pull::Data(first) = coder.pull()? else { return Ok(Vec::new()) };
+    // Mostly one piece is all, and taken as it is.
+    let mut out = Vec::from(first);
     while let Pull::Data(piece) = coder.pull()? {
         out.extend_from_slice(&piece);
     }

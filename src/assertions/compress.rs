@@ -5,13 +5,12 @@
 
 mod negotiate;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::negotiate::accepts;
-use crate::coding::{Deflater, Format, code};
+use crate::coding::{self, Deflater, Format};
 use crate::compile::message::Message;
 use crate::compile::octets::TextForm;
 use crate::compile::text::TextParam;
@@ -256,8 +255,7 @@ impl OfValue {
         if length as u64 > self.max_input {
             return Err(too_large(format!("{length} bytes, at most {} are compressed", self.max_input)));
         }
-        let mut deflater = Deflater::new(self.format, self.level, false);
-        let packed = code(&mut deflater, Bytes::from(plain.into_owned())).map_err(|why| too_large(why.to_string()))?;
+        let packed = coding::compress(self.format, self.level, &plain).map_err(|why| too_large(why.to_string()))?;
         let int = |size: usize| Value::Int(i64::try_from(size).unwrap_or(i64::MAX));
         x.set(self.slots.size, int(packed.len()));
         x.set(self.slots.original_size, int(length));

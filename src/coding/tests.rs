@@ -54,6 +54,25 @@ fn what_goes_in_comes_out_in_every_split() {
 }
 
 #[test]
+fn what_is_compressed_as_a_whole_is_what_a_stream_would_hold() {
+    for format in ALL {
+        for data in [Vec::new(), b"a".to_vec(), sample(200_000), b"abcdefgh".repeat(20_000)] {
+            for level in 1..=9 {
+                let packed = compress(format, level, &data).unwrap();
+                assert_eq!(inflated(format, &packed, WIDE).unwrap(), data, "{format:?} {level}");
+                assert_eq!(
+                    compress(format, level, &data).unwrap(),
+                    packed,
+                    "a state that served before writes the same"
+                );
+            }
+        }
+        let [fast, small] = [1, 9].map(|level| compress(format, level, &sample(200_000)).unwrap().len());
+        assert!(small < fast, "{small} {fast}");
+    }
+}
+
+#[test]
 fn a_stream_of_events_is_not_held_back() {
     let mut deflater = Deflater::new(Format::Gzip, 6, true);
     let mut inflater = Inflater::new(Format::Gzip, WIDE);
