@@ -119,6 +119,13 @@ impl StepWord {
     }
 }
 
+/// Words of `ended_by`.
+const ENDED_BY: [&str; 5] = ["end", "respond", "redirect", "stop", "fault"];
+/// Words of `verdict`.
+const VERDICTS: [&str; 4] = ["passed", "ended", "denied", "broken"];
+/// Words of `audit: level`.
+const LEVELS: [&str; 3] = ["info", "warning", "severe"];
+
 /// What is expected.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -221,38 +228,38 @@ impl Expect {
     pub fn read(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Expect> {
         let doc: ExpectDoc = read(node, None, "`expect`", diags)?;
         check_values(node, diags)?;
-        let mut wants = |node: &Node, form| Want::compile(node, form, names, diags);
-        let mut expect = Expect::default();
+        let (mut expect, mut wants) = (Expect::default(), Wants { names, diags, is_broken: false });
+        expect.upstream = wants.read(|names, diags| upstream(&doc, names, diags)).flatten();
         for (single, node, form) in [
             (Single::Service, &doc.service, Form::Text),
-            (Single::Status, &doc.status, Form::Json),
+            (Single::Status, &doc.status, Form::Status),
             (Single::Fault, &doc.fault, Form::Text),
-            (Single::EndedBy, &doc.ended_by, Form::Text),
-            (Single::Verdict, &doc.verdict, Form::Text),
+            (Single::EndedBy, &doc.ended_by, Form::Word(&ENDED_BY)),
+            (Single::Verdict, &doc.verdict, Form::Word(&VERDICTS)),
             (Single::Json, &doc.json.or_else(|| node.get(Single::Json.word()).cloned()), Form::Json),
             (Single::JsonHas, &doc.json_has, Form::Json),
             (Single::Text, &doc.text, Form::Text),
             (Single::BodySha256, &doc.body_sha256, Form::Text),
         ] {
             if let Some(node) = node {
-                expect.single.push((single, wants(node, form)?));
+                expect.single.push((single, wants.of(node, form)));
             }
         }
-        expect.headers = lower_case(&doc.headers, &mut wants)?;
+        expect.headers = wants.of_fields(&doc.headers);
         for (name, node) in &doc.variables {
-            expect.variables.push((name.clone(), wants(node, Form::Json)?));
+            expect.variables.push((name.clone(), wants.of(node, Form::Json)));
         }
         for (name, node) in &doc.outputs {
-            expect.outputs.push((name.clone(), wants(node, Form::Json)?));
+            expect.outputs.push((name.clone(), wants.of(node, Form::Json)));
         }
         if let Some(level) = &doc.audit.level {
-            expect.audit_level = Some(wants(level, Form::Text)?);
+            expect.audit_level = Some(wants.of(level, Form::Word(&LEVELS)));
         }
         for (name, node) in &doc.audit.fields {
-            expect.audit_fields.push((name.name.clone(), wants(node, Form::Json)?));
+            expect.audit_fields.push((name.name.clone(), wants.of(node, Form::Json)));
         }
         for text in &doc.audit.contains_none {
-            expect.audit_without.push(wants(&text.0, Form::Text)?);
+            expect.audit_without.push(wants.of(&text.0, Form::Text));
         }
         for (word, names) in [
             (StepWord::Passed, doc.steps.passed),
@@ -263,25 +270,14 @@ impl Expect {
         ] {
             expect.steps.extend(names.into_iter().map(|name| (word, name)));
         }
-        expect.upstream = match (&doc.upstream, &doc.upstream_any_order) {
-            (None, None) => None,
-            (Some(node), None) => Some((node.span(), upstream(node, names, diags)?)),
-            (None, Some(node)) => Some((node.span(), Upstream::AnyOrder(calls(node, names, diags)?))),
-            (Some(_), Some(node)) => {
-                let message = "`upstream` and `upstream_any_order` exclude each other";
-                let help = "keep the one whose order is meant";
-                diags.push(Diagnostic::error("policy.bad_value", node.span(), message).with_help(help));
-                return None;
-            }
-        };
         for (query, node) in &doc.json_path {
-            let query = Query::read(query, diags)?;
-            expect.json_path.push((query, Want::compile(node, Form::Json, names, diags)?));
+            let (query, want) = (wants.read(|_, diags| Query::read(query, diags)), wants.of(node, Form::Json));
+            expect.json_path.extend(query.map(|query| (query, want)));
         }
         for (name, node) in &doc.metrics {
-            expect.metrics.push(metric(name, node, names, diags)?);
+            expect.metrics.extend(wants.read(|names, diags| metric(name, node, names, diags)));
         }
-        Some(expect)
+        (!wants.is_broken).then_some(expect)
     }
 
     /// Whether it says what the outcome is at all.
@@ -303,29 +299,59 @@ fn check_values(node: &Node, diags: &mut Diagnostics) -> Option<()> {
     None
 }
 
-fn lower_case(
-    entries: &Entries<Node>,
-    wants: &mut impl FnMut(&Node, Form) -> Option<Want>,
-) -> Option<Vec<(String, Want)>> {
-    let fields = entries.iter().map(|(name, node)| Some((name.name.to_ascii_lowercase(), wants(node, Form::Text)?)));
-    fields.collect()
+/// Reads one want after the other: a mistake hides none behind it.
+struct Wants<'a> {
+    names: &'a mut Names,
+    diags: &'a mut Diagnostics,
+    is_broken: bool,
 }
 
-fn upstream(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Upstream> {
-    match node.as_text() {
-        Some("none") => return Some(Upstream::None),
-        Some("one") => return Some(Upstream::One),
-        Some(other) => {
-            let message = format!("expected `none`, `one` or a list of requests, got `{other}`");
-            diags.push(
-                Diagnostic::error("policy.bad_value", node.span(), message)
-                    .with_help("write `upstream: none`, or what must be sent: `upstream: [{ path: /v2/orders/7 }]`"),
-            );
+impl Wants<'_> {
+    fn of(&mut self, node: &Node, form: Form) -> Want {
+        self.read(|names, diags| Want::compile(node, form, names, diags)).unwrap_or_else(|| Want::anything(node.span()))
+    }
+
+    /// Fields by their names in lower case.
+    fn of_fields(&mut self, entries: &Entries<Node>) -> Vec<(String, Want)> {
+        entries.iter().map(|(name, node)| (name.name.to_ascii_lowercase(), self.of(node, Form::Text))).collect()
+    }
+
+    /// What `read` makes; it has reported why it made nothing.
+    fn read<T>(&mut self, read: impl FnOnce(&mut Names, &mut Diagnostics) -> Option<T>) -> Option<T> {
+        let made = read(self.names, self.diags);
+        self.is_broken |= made.is_none();
+        made
+    }
+}
+
+/// `upstream`, or `upstream_any_order`.
+fn upstream(doc: &ExpectDoc, names: &mut Names, diags: &mut Diagnostics) -> Option<Option<(Span, Upstream)>> {
+    let (node, upstream) = match (&doc.upstream, &doc.upstream_any_order) {
+        (None, None) => return Some(None),
+        (Some(node), None) => (node, in_order(node, names, diags)),
+        (None, Some(node)) => (node, calls(node, names, diags).map(Upstream::AnyOrder)),
+        (Some(_), Some(node)) => {
+            let message = "`upstream` and `upstream_any_order` exclude each other";
+            let help = "keep the one whose order is meant";
+            diags.push(Diagnostic::error("policy.bad_value", node.span(), message).with_help(help));
             return None;
         }
-        None => {}
+    };
+    Some(Some((node.span(), upstream?)))
+}
+
+fn in_order(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Upstream> {
+    match node.as_text() {
+        Some("none") => Some(Upstream::None),
+        Some("one") => Some(Upstream::One),
+        Some(other) => {
+            let message = format!("expected `none`, `one` or a list of requests, got `{other}`");
+            let help = "write `upstream: none`, or what must be sent: `upstream: [{ path: /v2/orders/7 }]`";
+            diags.push(Diagnostic::error("policy.bad_value", node.span(), message).with_help(help));
+            None
+        }
+        None => calls(node, names, diags).map(Upstream::List),
     }
-    calls(node, names, diags).map(Upstream::List)
 }
 
 fn calls(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<Vec<WantCall>> {
@@ -387,7 +413,7 @@ fn is_singular(path: &str) -> bool {
 
 fn call(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<WantCall> {
     let doc: CallDoc = read(node, None, "a request sent upstream", diags)?;
-    let mut wants = |node: &Node, form| Want::compile(node, form, names, diags);
+    let mut wants = Wants { names, diags, is_broken: false };
     let mut want = WantCall { span: node.span(), fields: Vec::new(), headers: Vec::new() };
     for (word, node, form) in [
         ("method", &doc.method, Form::Text),
@@ -398,9 +424,9 @@ fn call(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<WantC
         ("text", &doc.text, Form::Text),
     ] {
         if let Some(node) = node {
-            want.fields.push((word, wants(node, form)?));
+            want.fields.push((word, wants.of(node, form)));
         }
     }
-    want.headers = lower_case(&doc.headers, &mut wants)?;
-    Some(want)
+    want.headers = wants.of_fields(&doc.headers);
+    (!wants.is_broken).then_some(want)
 }

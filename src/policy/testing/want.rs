@@ -1,5 +1,7 @@
 //! Matchers: what a test expects in the place of a value.
 
+use std::ops::RangeInclusive;
+
 use regex::Regex;
 use serde_json::Value as Json;
 
@@ -12,8 +14,33 @@ use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Span};
 pub(super) enum Form {
     /// As written: header fields, words, texts.
     Text,
-    /// By the core schema: JSON bodies, statuses, variables.
+    /// By the core schema: JSON bodies, variables.
     Json,
+    /// A status code (RFC 9110 §15).
+    Status,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+impl Form {
+    /// How a part of such a value is read.
+    fn of_a_part(self) -> Form {
+        match self {
+            Form::Json | Form::Text => self,
+            Form::Status | Form::Word(_) => Form::Text,
+        }
+    }
+
+    /// Why no value can ever be this scalar.
+    fn refusal(self, node: &Node) -> Option<String> {
+        match self {
+            Form::Text | Form::Json => None,
+            Form::Status if node.to_json().as_u64().is_some_and(|status| STATUSES.contains(&status)) => None,
+            Form::Status => Some("a status is a number from 100 to 599".to_owned()),
+            Form::Word(words) if node.as_text().is_some_and(|word| words.contains(&word)) => None,
+            Form::Word(words) => Some(format!("it is one of: {}", words.join(", "))),
+        }
+    }
 }
 
 /// How structures compare.
@@ -70,6 +97,9 @@ impl Miss {
 /// What stands for no value.
 pub(super) const ABSENT: &str = "absent";
 
+/// Every status that can come over the wire (RFC 9110 §15).
+const STATUSES: RangeInclusive<u64> = 100..=599;
+
 const TYPES: [&str; 7] = ["string", "int", "float", "bool", "list", "map", "null"];
 
 impl Want {
@@ -79,20 +109,30 @@ impl Want {
             NodeValue::Scalar(scalar) if scalar.text.contains("${") => {
                 Rule::Text(TestText::compile(node, names, diags)?)
             }
-            NodeValue::Scalar(scalar) if form == Form::Text => Rule::Is(Json::String(scalar.text.clone())),
-            NodeValue::Null | NodeValue::Scalar(_) => Rule::Is(node.to_json()),
+            NodeValue::Scalar(scalar) => {
+                if let Some(why) = form.refusal(node) {
+                    return refuse(node, &why, diags);
+                }
+                match form {
+                    Form::Text | Form::Word(_) => Rule::Is(Json::String(scalar.text.clone())),
+                    Form::Json | Form::Status => Rule::Is(node.to_json()),
+                }
+            }
+            NodeValue::Null => Rule::Is(Json::Null),
+            NodeValue::List(_) if matches!(form, Form::Status | Form::Word(_)) => {
+                return refuse(node, "expected one value; any of several is `{ one_of: [..] }`", diags);
+            }
             NodeValue::List(items) => Rule::List(all(items, form, names, diags)?),
             NodeValue::Map(entries) => {
                 if let [entry] = entries.as_slice()
                     && let Some(rule) = matcher(&entry.key, &entry.value, form, names, diags)
                 {
                     rule?
-                } else if form == Form::Text {
-                    return refuse(
-                        node,
-                        "expected a text or a matcher such as `{ contains: x }`, got a mapping",
-                        diags,
-                    );
+                } else if form != Form::Json {
+                    let (what, such) =
+                        if form == Form::Status { ("number", "one_of: [..]") } else { ("text", "contains: x") };
+                    let message = format!("expected a {what} or a matcher such as `{{ {such} }}`, got a mapping");
+                    return refuse(node, &message, diags);
                 } else {
                     let entries: Vec<_> = entries
                         .iter()
@@ -103,6 +143,11 @@ impl Want {
             }
         };
         Some(Want { span: node.span(), rule })
+    }
+
+    /// What any value is.
+    pub fn anything(span: Span) -> Want {
+        Want { span, rule: Rule::Present }
     }
 
     /// The plain text, where it is one without `${...}`.
@@ -290,7 +335,7 @@ fn matcher(key: &str, value: &Node, form: Form, names: &mut Names, diags: &mut D
         "absent" if truth => Some(Rule::Absent),
         "present" if truth => Some(Rule::Present),
         "matches" if value.as_text().is_some() => regex(value, diags),
-        "contains" => Want::compile(value, form, names, diags).map(|want| Rule::Contains(Box::new(want))),
+        "contains" => Want::compile(value, form.of_a_part(), names, diags).map(|want| Rule::Contains(Box::new(want))),
         "one_of" if value.as_list().is_some() => {
             all(value.as_list().unwrap_or_default(), form, names, diags).map(Rule::OneOf)
         }
