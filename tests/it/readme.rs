@@ -53,10 +53,14 @@ impl Playground {
     fn start(&mut self, arguments: &[&str], env: &[(&str, &str)], admin: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatewright"));
         command.args(arguments).envs(env.iter().copied()).current_dir(&self.folder);
-        self.running.push(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let log = self.folder.join(format!("log-{}", self.running.len()));
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        self.running.push(command.spawn().unwrap());
         let (admin, begun) = (self.moved(admin), Instant::now());
         while TcpStream::connect(&admin).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "the gateway did not come up");
+            let ended = self.running.last_mut().unwrap().try_wait().unwrap();
+            let said = || std::fs::read_to_string(&log).unwrap();
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "the gateway did not come up:\n{}", said());
             std::thread::sleep(Duration::from_millis(10)); // another process binds: nothing wakes us
         }
     }
