@@ -216,7 +216,7 @@ impl Waits for InjectStep {
                 Look::Failed { why, retry_after_s } => {
                     return Flow::Now(Verdict::Fault(self.injected.failed(why, retry_after_s)));
                 }
-                Look::Wait(_) => {}
+                Look::Wait(_) | Look::Fresh => {}
             }
         }
         Flow::Later(Box::pin(async move {
@@ -271,6 +271,7 @@ impl Injected {
         let mut ended = match look {
             Look::Good(live) => return Ok(live),
             Look::Failed { why, retry_after_s } => return Err(self.failed(why, retry_after_s)),
+            Look::Fresh => return Err(self.fault(Unopened::Rejected)),
             Look::Wait(ended) => ended,
         };
         let timer = x.worker.wheel.timer();
@@ -283,6 +284,7 @@ impl Injected {
         match self.session.look(state, now) {
             Look::Good(live) => Ok(live),
             Look::Failed { why, retry_after_s } => Err(self.failed(why, retry_after_s)),
+            Look::Fresh => Err(self.fault(Unopened::Rejected)),
             Look::Wait(_) => match (state.current().filter(|live| live.serial > before), state.failed(now)) {
                 (Some(live), _) => Ok(live),
                 (None, Look::Failed { why, retry_after_s }) => Err(self.failed(why, retry_after_s)),

@@ -83,6 +83,10 @@ impl Plan {
                     }
                     Err(Refused::Dead(why)) => Err(Failure::Exhausted(why)),
                     Err(Refused::Failed(why)) => Err(Failure::Refresh(why)),
+                    Err(Refused::Unusable(grant, why)) => {
+                        state.written(*grant);
+                        Err(Failure::Refresh(why))
+                    }
                 }
             }
         };

@@ -79,6 +79,11 @@ impl Grant {
         }
     }
 
+    /// Whether the tokens came less than so many seconds ago, as far as that is known.
+    pub fn is_younger(&self, than_s: i64, now_s: i64) -> bool {
+        self.refreshed_at_s.is_some_and(|came_s| (0..than_s).contains(&now_s.saturating_sub(came_s)))
+    }
+
     /// So long before its end the access token is renewed: not more than half of its life, or one that lives short would
     /// be renewed without end.
     pub fn margin_s(&self, before: Duration) -> i64 {
@@ -128,7 +133,7 @@ pub(super) fn text_of<'m>(members: &'m Map<String, Json>, name: &str) -> Result<
 }
 
 /// A whole number of at least 0, also one in quotes.
-pub(super) fn number(members: &Map<String, Json>, name: &str) -> Result<Option<i64>, String> {
+fn number(members: &Map<String, Json>, name: &str) -> Result<Option<i64>, String> {
     let read = match members.get(name) {
         None | Some(Json::Null) => return Ok(None),
         Some(Json::Number(number)) => number.as_i64(),

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
 
-use super::grant::{Grant, number, text_of, token};
+use super::grant::{Grant, same, text_of, token};
 use super::{GrantKind, Settings};
 use crate::secret::Secret;
 
@@ -40,12 +41,15 @@ pub struct TokenRequest {
 }
 
 /// Why there is no new token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Refused {
     /// The grant will not come back to life: somebody has to connect the session anew.
     Dead(String),
     /// It may go better the next time.
     Failed(String),
+    /// There is no access token in it that could be used. Its refresh token is the one that is good from now on
+    /// (RFC 6749 §6), and has to be kept with what there was before.
+    Unusable(Box<Grant>, String),
 }
 
 /// The request for a new token; `None` where there is nothing to ask with.
@@ -90,33 +94,48 @@ pub(super) fn granted(settings: &Settings, before: &Grant, answer: &[u8], now_s:
         let why = format!("the token endpoint says `{word}`");
         return Err(if DEAD.contains(&word.as_str()) { Refused::Dead(why) } else { Refused::Failed(why) });
     }
+    // Without a new one, or with none in it, the old one stays good (RFC 6749 §6).
+    let refresh_token = token(members, "refresh_token").ok().flatten().or_else(|| before.refresh_token.clone());
     let read = || -> Result<Grant, String> {
         let access_token = token(members, "access_token")?.ok_or("it has no `access_token`")?;
         if let Some(other) = text_of(members, "token_type")?.filter(|ty| !ty.eq_ignore_ascii_case("bearer")) {
             return Err(format!("its `token_type` is {} bytes that are not `Bearer`", other.len()));
         }
-        let lifetime_s = i64::try_from(settings.lifetime.as_secs()).unwrap_or(i64::MAX);
-        let expires_in_s = number(members, "expires_in")?.unwrap_or(lifetime_s);
-        let instance_url = match settings.profile.has_instance_url() {
-            true => text_of(members, "instance_url")?.map(Arc::from).or_else(|| before.instance_url.clone()),
-            false => None,
-        };
+        let told = members.get("instance_url").and_then(Json::as_str).filter(|_| settings.profile.has_instance_url());
         Ok(Grant {
             access_token: Some(access_token),
-            // Without a new one the old one stays good (RFC 6749 §6).
-            refresh_token: token(members, "refresh_token")?.or_else(|| before.refresh_token.clone()),
-            expires_at_s: Some(now_s.saturating_add(expires_in_s)),
-            instance_url,
+            refresh_token: refresh_token.clone(),
+            expires_at_s: Some(now_s.saturating_add(expires_in_s(members, settings.lifetime))),
+            instance_url: told.map(Arc::from).or_else(|| before.instance_url.clone()),
             account: before.account.clone(),
             refreshed_at_s: Some(now_s),
         })
     };
-    read().map_err(|why| failed(&why))
+    read().map_err(|why| match failed(&why) {
+        Refused::Failed(why) if !same(refresh_token.as_ref(), before.refresh_token.as_ref()) => {
+            Refused::Unusable(Box::new(Grant { refresh_token, ..before.clone() }), why)
+        }
+        refused => refused,
+    })
+}
+
+/// How long the access token lives. The grant is as good where a provider writes that otherwise than RFC 6749 §5.1 has
+/// it, and lost where it is not taken: what is no time counts as not said.
+fn expires_in_s(members: &Map<String, Json>, usual: Duration) -> i64 {
+    let told = match members.get("expires_in") {
+        Some(Json::Number(number)) => number.as_f64(),
+        Some(Json::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let usual_s = i64::try_from(usual.as_secs()).unwrap_or(i64::MAX);
+    // Beyond its range a conversion to a whole number takes the bound.
+    told.filter(|told: &f64| told.is_finite() && *told >= 0.0).map_or(usual_s, |told| told as i64)
 }
 
 /// The word of an error answer, as far as it is one: it stands in records.
 fn error_of(members: &Map<String, Json>) -> Option<String> {
-    let word = members.get("error")?.as_str().unwrap_or_default();
+    let error = members.get("error").filter(|error| !error.is_null())?;
+    let word = error.as_str().unwrap_or_default();
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let fits = (1..=ERROR_BYTES_MAX).contains(&word.len()) && word.bytes().all(is_word);
     Some(if fits { word.to_owned() } else { "an error without a word".to_owned() })
@@ -207,6 +226,45 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_odd_member_costs_no_grant() {
+        let of = |more: &str| {
+            let answer = format!(r#"{{"access_token":"a2","refresh_token":"r2",{more}}}"#);
+            granted(&settings(), &before(), answer.as_bytes(), 1000)
+        };
+        for (more, expires_at_s) in [
+            (r#""expires_in":3599.5"#, 4599),
+            (r#""expires_in":"3600.0""#, 4600),
+            (r#""expires_in":1e30"#, i64::MAX),
+            (r#""expires_in":-1"#, 4600),
+            (r#""expires_in":"soon""#, 4600),
+            (r#""expires_in":[60]"#, 4600),
+            (r#""error":null"#, 4600),
+            (r#""instance_url":7"#, 4600),
+        ] {
+            let grant = of(more).unwrap();
+            assert_eq!(
+                (grant.expires_at_s, grant.refresh_token.unwrap().expose()),
+                (Some(expires_at_s), &b"r2"[..]),
+                "{more}"
+            );
+        }
+        for kept in [r#""refresh_token":"""#, r#""refresh_token":null"#, r#""refresh_token":"r 2""#] {
+            let answer = format!(r#"{{"access_token":"a2",{kept}}}"#);
+            let grant = granted(&settings(), &before(), answer.as_bytes(), 0).unwrap();
+            assert_eq!(grant.refresh_token.unwrap().expose(), b"r/1+", "{kept}");
+        }
+        // No token to use, and yet the only refresh token that is still good.
+        for broken in [r#"{"refresh_token":"r2"}"#, r#"{"access_token":"a2","token_type":"mac","refresh_token":"r2"}"#]
+        {
+            let Err(Refused::Unusable(grant, _)) = granted(&settings(), &before(), broken.as_bytes(), 0) else {
+                panic!("{broken}")
+            };
+            assert_eq!(grant.refresh_token.unwrap().expose(), b"r2");
+            assert_eq!(grant.access_token.unwrap().expose(), b"a1", "it may still serve");
+        }
+    }
+
+    #[test]
     fn an_answer_without_a_token_is_told_in_words_that_repeat_nothing() {
         let of = |answer: &str| granted(&settings(), &before(), answer.as_bytes(), 0).unwrap_err();
         assert!(matches!(of(r#"{"error":"invalid_grant","error_description":"canary"}"#), Refused::Dead(_)));
@@ -221,8 +279,6 @@ pub(super) mod tests {
             r#"{"access_token":1}"#,
             r#"{"access_token":"canary\n"}"#,
             r#"{"access_token":"canary","token_type":"mac-canary"}"#,
-            r#"{"access_token":"canary","expires_in":"soon"}"#,
-            r#"{"access_token":"canary","refresh_token":""}"#,
         ] {
             let why = of(answer);
             assert!(matches!(&why, Refused::Failed(why) if !why.contains("canary")), "{answer}: {why:?}");

@@ -20,6 +20,9 @@ pub const FAILURE_MS: u64 = 1000;
 /// Pause before nobody but the clock asks again; doubled with each further failure.
 const PAUSE_MS: u64 = 1000;
 const PAUSE_MAX_MS: u64 = 60_000;
+/// Tokens that came so short a while ago, in seconds, are not renewed because an upstream refuses them: whoever can ask
+/// for what is refused with any token could have them renewed with each request.
+const FRESH_S: i64 = 30;
 /// No serial of a grant.
 const NONE: u64 = 0;
 
@@ -59,6 +62,8 @@ pub enum Look {
         why: Failure,
         retry_after_s: u64,
     },
+    /// What an upstream has refused came just now: it is no better renewed.
+    Fresh,
 }
 
 /// The state of one session file.
@@ -147,9 +152,18 @@ impl State {
     pub(super) fn refuse(&self, serial: u64, now: Moment) -> (Look, bool) {
         match self.current.load_full() {
             Some(live) if live.serial > serial => return (Look::Good(live), false),
+            // While another one is on its way, the provider may have ended this one already.
+            Some(live) if live.grant.is_younger(FRESH_S, now.unix_s) && !self.is_renewing() => {
+                return (Look::Fresh, false);
+            }
             _ => self.refused.fetch_max(serial, Ordering::AcqRel),
         };
         self.ask(now)
+    }
+
+    fn is_renewing(&self) -> bool {
+        let inner = self.inner();
+        inner.refreshing || inner.wanted
     }
 
     fn is_refused(&self, live: &Live) -> bool {

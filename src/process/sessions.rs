@@ -140,7 +140,15 @@ impl Renewing {
                 }
                 Ok(_) => return Err(Failure::Refresh(format!("the token endpoint answered {status}"))),
                 Err(Refused::Dead(why)) => refused = Some((before, why)),
-                Err(Refused::Failed(why)) => {
+                Err(refused @ (Refused::Failed(_) | Refused::Unusable(..))) => {
+                    let why = match refused {
+                        Refused::Unusable(grant, why) if status.is_success() => {
+                            state.hold(&grant);
+                            self.write(state, *grant).await?;
+                            why
+                        }
+                        Refused::Dead(why) | Refused::Failed(why) | Refused::Unusable(_, why) => why,
+                    };
                     return Err(Failure::Refresh(format!("the token endpoint answered {status}: {why}")));
                 }
             }

@@ -248,10 +248,29 @@ fn a_reload_keeps_the_tokens() {
     gateway.folder.write("policies/crm.yaml", &changed);
     assert_eq!(gateway.ask_admin("POST", "/api/reload").status, 200);
     assert_eq!((gateway.get("/x").status, cloud.refreshes()), (200, 1));
-    // And the new document renews with the tokens of the old one.
+    // A token that came just now is not renewed because it is refused, and goes on serving whoever is not.
     *cloud.opens.lock().unwrap() = Some("a2".into());
-    assert_eq!((gateway.get("/x").status, cloud.refreshes()), (200, 2));
-    assert!(cloud.seen.lock().unwrap().refreshes[1].ends_with("refresh_token=r1"));
+    let refused: Vec<_> = (0..5).map(|_| fault(&gateway.get("/x"))).collect();
+    assert!(refused.iter().all(|fault| *fault == (502, "inject_oauth_token.rejected".into())), "{refused:?}");
+    *cloud.opens.lock().unwrap() = Some("a1".into());
+    assert_eq!((gateway.get("/x").status, cloud.refreshes()), (200, 1));
+}
+
+#[test]
+fn a_document_renews_with_the_tokens_of_the_one_before() {
+    let cloud = Cloud::start(Login::Gives(12)); // each is renewed after a second
+    let gateway = Gateway::serve(folder(&cloud, -10));
+    assert_eq!(gateway.get("/x").status, 200);
+    gateway.folder.write("policies/crm.yaml", &policy(cloud.address, "lifetime_default: 2h\n"));
+    assert_eq!(gateway.ask_admin("POST", "/api/reload").status, 200);
+    let (before, begun) = (cloud.refreshes(), Instant::now());
+    while cloud.refreshes() == before {
+        assert_eq!(gateway.get("/x").status, 200);
+        assert!(begun.elapsed() < PATIENCE, "it is never renewed");
+    }
+    let asked = cloud.seen.lock().unwrap().refreshes.clone();
+    let of_the_one_before = |(n, body): (usize, &String)| body.ends_with(&format!("refresh_token=r{n}"));
+    assert!(asked.iter().enumerate().all(of_the_one_before), "{asked:?}");
 }
 
 #[test]

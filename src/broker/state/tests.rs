@@ -83,26 +83,43 @@ fn a_token_that_still_serves_is_renewed_again_after_a_pause() {
 #[test]
 fn a_refused_token_serves_nobody_and_is_renewed_once() {
     let state = state(grant("a", "r", 1000));
-    assert!(waits(state.refuse(1, at(0))));
+    assert!(waits(state.refuse(1, at(100))));
     state.begin();
-    assert!(!waits(state.refuse(1, at(0))), "the second one finds it under way");
-    assert!(!waits(state.look(at(0), BEFORE)), "nobody is given it any more");
+    assert!(!waits(state.refuse(1, at(100))), "the second one finds it under way");
+    assert!(!waits(state.look(at(100), BEFORE)), "nobody is given it any more");
     state.written(grant("b", "r", 1000));
-    state.end(Ok(()), at(0));
-    assert_eq!(serial(&state.refuse(1, at(0)).0), 2, "somebody has renewed it meanwhile");
-    assert!(waits(state.refuse(2, at(0))));
+    state.end(Ok(()), at(100));
+    assert_eq!(serial(&state.refuse(1, at(100)).0), 2, "somebody has renewed it meanwhile");
+    assert!(waits(state.refuse(2, at(100))));
+}
+
+#[test]
+fn a_token_that_came_just_now_is_not_renewed_for_a_refusal() {
+    let state = state(grant("a", "r", 1000));
+    for now in [0, FRESH_S - 1] {
+        let (look, asks) = state.refuse(1, at(now));
+        assert!(matches!(look, Look::Fresh) && !asks, "{look:?}");
+        assert_eq!(serial(&state.look(at(now), BEFORE).0), 1, "it still serves everybody else");
+    }
+    assert!(state.begin());
+    assert!(!waits(state.refuse(1, at(0))), "another one is on its way, and this one perhaps over by that");
+    state.end(Err(Failure::Refresh("down".into())), at(0));
+    assert!(waits(state.refuse(1, at(FRESH_S))));
+    // A clock that was set back keeps nobody from a new one.
+    let state = State::new("x.json".into(), Ok(Some(Grant { refreshed_at_s: Some(500), ..grant("a", "r", 1000) })));
+    assert!(waits(state.refuse(1, at(100))));
 }
 
 #[test]
 fn the_same_token_is_no_other_one() {
     let state = state(grant("a", "r", 1000));
-    waits(state.refuse(1, at(0)));
+    waits(state.refuse(1, at(100)));
     state.begin();
-    assert!(!state.adopt(&grant("a", "r", 2000), at(0)), "the file holds nothing new");
-    assert!(!state.adopt(&grant("a", "r2", 2000), at(0)), "its refresh token is new, and what is needed");
+    assert!(!state.adopt(&grant("a", "r", 2000), at(100)), "the file holds nothing new");
+    assert!(!state.adopt(&grant("a", "r2", 2000), at(100)), "its refresh token is new, and what is needed");
     assert!(state.current().unwrap().grant.is_same(&grant("a", "r2", 2000)));
-    state.end(Ok(()), at(0));
-    assert!(waits(state.look(at(0), BEFORE)), "its access token was refused");
+    state.end(Ok(()), at(100));
+    assert!(waits(state.look(at(100), BEFORE)), "its access token was refused");
 }
 
 #[test]
@@ -152,7 +169,7 @@ fn of_many_threads_one_is_told_to_renew() {
             .map(|_| {
                 let state = state.clone();
                 std::thread::spawn(move || {
-                    waits(state.refuse(1, at(10)));
+                    waits(state.refuse(1, at(100)));
                     usize::from(state.begin())
                 })
             })
