@@ -194,6 +194,9 @@ impl Reloader {
             return None;
         }
         Some(match compiled {
+            Ok(Ok(set)) if set.snapshot.services.is_empty() && !self.shared.current().services.is_empty() => {
+                self.refuse(version, Refused::emptied(self.shared.current().services.len()))
+            }
             Ok(Ok(set)) => self.take(set, files),
             Ok(Err(refused)) => self.refuse(version, *refused),
             Err(panic) => {
@@ -286,8 +289,9 @@ impl Reloader {
 
     /// gateway.yaml itself needs a restart: say so once for each change.
     fn look_at_config(&mut self) {
+        // One that cannot be read just now (too many open files, half a rename) has not changed by that.
         let digest = self.config.digest();
-        if digest != self.config_digest {
+        if digest.is_some() && digest != self.config_digest {
             self.config_digest = digest;
             let file = self.config.file.clone().unwrap_or_else(|| PathBuf::from(crate::config::FILE_NAME));
             tracing::warn!(file = %file.display(), "the configuration has changed: it needs a restart to take effect");

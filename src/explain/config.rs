@@ -137,6 +137,12 @@ pub(super) const PAGES: &[Page] = &[
         "limits: { body_buffered: 1MiB }",
     ),
     page(
+        "reload.emptied",
+        "The folders of the policies hold no service any more, where there were some: a mount may be lost, or a deployment half done. What served goes on.",
+        "Bring the files back. Should there be none from now on, stop the gateway, remove `last-good-set` from its `state:`, start it again.",
+        "",
+    ),
+    page(
         "reload.failed",
         "The changed files were not taken for a reason that stands in none of them: a policy test failed, or the gateway itself did.",
         "Read the message; run `gatewright test` and `gatewright check` on the same files.",

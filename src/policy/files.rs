@@ -44,6 +44,8 @@ pub struct PolicyFile {
     /// As it is shown to people.
     pub name: Arc<str>,
     pub path: Arc<Path>,
+    /// Which of the folders it is in, and its name there: the same however the folder is spelled.
+    within: (usize, Arc<Path>),
     pub bytes: Bytes,
     /// SHA-256 of the contents.
     pub digest: [u8; 32],
@@ -57,7 +59,12 @@ impl PolicyFile {
         let (name, bytes) = (path.to_string_lossy(), bytes.into());
         let digest = Sha256::digest(&bytes).into();
         let name = name.strip_prefix("./").unwrap_or(&name).into();
-        PolicyFile { name, path: path.into(), bytes, digest, state: None }
+        PolicyFile { name, path: path.into(), within: (0, path.into()), bytes, digest, state: None }
+    }
+
+    /// The same, as the file of this name in a folder of the set.
+    pub fn within(self, folder: usize, name: &Path) -> PolicyFile {
+        PolicyFile { within: (folder, name.into()), ..self }
     }
 }
 
@@ -85,6 +92,7 @@ pub struct Listing(Vec<(OsString, Option<FileState>)>);
 
 /// A file that was found in a folder.
 struct Found {
+    folder: usize,
     top: PathBuf,
     path: PathBuf,
     /// Absent where it cannot be looked at: reading it says why.
@@ -104,7 +112,9 @@ impl Files {
         let known: HashMap<&OsStr, &PolicyFile> =
             before.list.iter().map(|file| (file.path.as_os_str(), file)).collect();
         let found = files.find(folders);
-        for Found { top, path, state } in &found {
+        // As whoever only looks has it: what cannot be read is told by reading.
+        let listed = files.problems.clone();
+        for Found { folder, top, path, state } in &found {
             let same = known.get(path.as_os_str()).filter(|known| known.state.is_some() && known.state == *state);
             if let Some(same) = same {
                 files.list.push(PolicyFile::clone(same));
@@ -113,7 +123,8 @@ impl Files {
             match std::fs::read(path) {
                 Ok(bytes) => {
                     let state = state.filter(|state| state.is_settled(begun));
-                    files.list.push(PolicyFile { state, ..PolicyFile::new(path, bytes) });
+                    let name = path.strip_prefix(top).unwrap_or(path);
+                    files.list.push(PolicyFile { state, ..PolicyFile::new(path, bytes).within(*folder, name) });
                 }
                 Err(error) => {
                     let cure = format!("make it readable for the gateway's user, or take it out of {}", top.display());
@@ -121,7 +132,7 @@ impl Files {
                 }
             }
         }
-        files.listing = listing(found, &files.problems);
+        files.listing = listing(found, &listed);
         files
     }
 
@@ -142,14 +153,18 @@ impl Files {
         listing(found, &files.problems)
     }
 
-    /// Hash of all names and contents, 16 hex digits.
+    /// Hash of all names and contents, 16 hex digits; wherever the folders lie, and however they are spelled.
     pub fn version(&self) -> &str {
         self.version.get_or_init(|| {
+            let mut all: Vec<_> = self.list.iter().map(|file| (&file.within, file.digest)).collect();
+            all.sort_unstable_by(|one, other| one.0.cmp(other.0));
             let mut hasher = Sha256::new();
-            for file in &self.list {
-                hasher.update((file.name.len() as u64).to_le_bytes());
-                hasher.update(file.name.as_bytes());
-                hasher.update(file.digest);
+            for ((folder, name), digest) in all {
+                let name = name.as_os_str().as_encoded_bytes();
+                hasher.update((*folder as u64).to_le_bytes());
+                hasher.update((name.len() as u64).to_le_bytes());
+                hasher.update(name);
+                hasher.update(digest);
             }
             data_encoding::HEXLOWER.encode(hasher.finalize().get(..8).unwrap_or_default())
         })
@@ -157,7 +172,7 @@ impl Files {
 
     fn find(&mut self, folders: &[Folder]) -> Vec<Found> {
         let mut found = Vec::new();
-        for folder in folders {
+        for (index, folder) in folders.iter().enumerate() {
             if !folder.path.is_dir() {
                 if !folder.optional {
                     let cure = "make the folder, or name another one in gateway.yaml: `policies:`".to_owned();
@@ -166,7 +181,9 @@ impl Files {
                 continue;
             }
             let root = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
+            let before = found.len();
             self.walk(&folder.path, &folder.path, &root, 0, &mut found);
+            found.iter_mut().skip(before).for_each(|found| found.folder = index);
         }
         // As bytes: comparing paths part by part takes longer than all else here.
         found.sort_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str()));
@@ -205,7 +222,7 @@ impl Files {
             } else {
                 let meta = if is_link { std::fs::metadata(&path) } else { entry.metadata() };
                 let state = meta.ok().map(|meta| FileState::of(&meta));
-                found.push(Found { top: top.to_owned(), path, state });
+                found.push(Found { folder: 0, top: top.to_owned(), path, state });
             }
         }
     }
@@ -278,6 +295,30 @@ mod tests {
         assert_eq!(files.list.len(), 2);
         assert_eq!(files.problems.len(), 1);
         assert!(files.problems[0].0.contains("leads out of the folder"), "{:?}", files.problems);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_at_rest() {
+        let path = folder("unreadable");
+        let _socket = std::os::unix::net::UnixListener::bind(path.join("s.yaml")).unwrap(); // nobody can read one
+        let folders = [Folder { path: path.clone(), optional: false }];
+        let files = Files::read(&folders);
+        assert!(files.problems[0].0.contains("s.yaml: cannot be read"), "{:?}", files.problems);
+        assert_eq!(files.listing, Files::listing(&folders));
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_version_is_the_same_however_folders_are_spelled() {
+        let path = folder("spelled");
+        std::fs::write(path.join("a.yaml"), "x").unwrap();
+        std::fs::write(path.join("sub/a.yaml"), "y").unwrap();
+        let version = |path: PathBuf| Files::read(&[Folder { path, optional: false }]).version().to_owned();
+        let first = version(path.clone());
+        assert_eq!(version(path.join("sub/..")), first);
+        std::fs::rename(path.join("sub/a.yaml"), path.join("sub/b.yaml")).unwrap();
+        assert_ne!(version(path.clone()), first);
         std::fs::remove_dir_all(path).unwrap();
     }
 

@@ -171,7 +171,10 @@ impl Shelf {
             let folder = self.folders.get(part.folder).ok_or_else(damaged)?;
             let path = folder.path.join(part.name);
             match part.is_policy {
-                true => kept.files.list.push(PolicyFile::new(&path, part.bytes.to_vec())),
+                true => {
+                    let file = PolicyFile::new(&path, part.bytes.to_vec());
+                    kept.files.list.push(file.within(part.folder, part.name));
+                }
                 false => drop(outside.insert(normal(&path), Bytes::copy_from_slice(part.bytes))),
             }
         }

@@ -59,6 +59,16 @@ impl Refused {
         let diagnostics = serde_json::json!([{ "code": "reload.failed", "severity": "error", "message": text }]);
         Refused { sources: Sources::new(), diags: Diagnostics::new(), errors: 1, text, diagnostics }
     }
+
+    /// Where so many services serve, or would: a mount that is lost looks the same, and half a deployment.
+    pub(super) fn emptied(services: usize) -> Refused {
+        let message = format!("the folders of the policies hold no service any more, where there were {services}");
+        let help = "bring the files back; or, should there be none from now on, stop the gateway, remove \
+                    `last-good-set` from its `state:` and start it again";
+        let mut diags = Diagnostics::new();
+        diags.push(Diagnostic::error("reload.emptied", None, message).with_help(help));
+        Refused::new(Sources::new(), diags)
+    }
 }
 
 impl Set {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 use super::list;
 use crate::policy::files::{Folder, Listing};
 
-/// Files that do not come to rest for so long are worth a word in the log, again and again.
-const LONG_UNREST: Duration = Duration::from_secs(10);
+/// Something that happens without end, such as a log in the folder, holds a reload up for so long.
+const UNREST_MAX: Duration = Duration::from_secs(5);
 
 /// So many compilations in vain are followed by the next one at once: whoever saves twice is live without delay.
 const IN_VAIN_FREE: u32 = 3;
@@ -47,7 +47,7 @@ impl Unrest {
 /// they still hold that.
 pub(super) async fn quiet(folders: &[Folder], quiet: Duration, changed: &Notify) -> Listing {
     // The look takes place during the quiet time, and costs none of its own.
-    tokio::join!(list(folders), at_rest(quiet, changed)).0
+    tokio::join!(list(folders), at_rest(quiet, UNREST_MAX, changed)).0
 }
 
 /// Waits until the folders are at rest.
@@ -59,17 +59,19 @@ pub(super) async fn settled(folders: &[Folder], rest: Duration, changed: &Notify
             return now;
         }
         before = now;
-        at_rest(rest, changed).await;
+        at_rest(rest, UNREST_MAX, changed).await;
     }
 }
 
-/// Waits until no event has come for a while.
-async fn at_rest(quiet: Duration, changed: &Notify) {
-    let mut told = Instant::now();
+/// Waits until no event has come for a while. Where events never end, equal listings have to say what is at rest.
+async fn at_rest(quiet: Duration, most: Duration, changed: &Notify) {
+    let begun = Instant::now();
     while timeout(quiet, changed.notified()).await.is_ok() {
-        if told.elapsed() > LONG_UNREST {
-            told = Instant::now();
-            tracing::warn!("files keep changing: a reload waits until they rest");
+        if begun.elapsed() > most {
+            tracing::warn!(
+                "something keeps changing in the folders of the policies: a reload waits no longer for rest"
+            );
+            return;
         }
     }
 }
@@ -77,6 +79,22 @@ async fn at_rest(quiet: Duration, changed: &Notify) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_never_ends_holds_nobody_up() {
+        let changed = std::sync::Arc::new(Notify::new());
+        let noise = async {
+            loop {
+                changed.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        let most = Duration::from_millis(200);
+        tokio::select! {
+            () = at_rest(Duration::from_secs(60), most, &changed) => {}
+            () = noise => {}
+        }
+    }
 
     #[test]
     fn compilations_in_vain_come_with_pauses_up_to_a_bound() {

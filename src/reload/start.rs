@@ -50,10 +50,15 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
     let mut reuse = Reuse::default();
     let refused = match load(&files, &environment, Some(metrics), tests, &mut reuse) {
         Ok(set) => {
-            if let Err(why) = kept {
-                tracing::warn!(why, "the last good set cannot be used; a new one is kept");
+            let had = kept.as_ref().map(Option::as_ref);
+            match had.map(|kept| services(&set, kept, &environment, metrics)) {
+                Ok(Some(lost)) => Box::new(Refused::emptied(lost)),
+                Ok(None) => return Ok(First { set, files, refused: None, reuse }),
+                Err(why) => {
+                    tracing::warn!(why, "the last good set cannot be used; a new one is kept");
+                    return Ok(First { set, files, refused: None, reuse });
+                }
             }
-            return Ok(First { set, files, refused: None, reuse });
         }
         Err(refused) => refused,
     };
@@ -77,6 +82,15 @@ pub fn first(config: &Config, metrics: &Metrics) -> Result<First, (Box<Refused>,
             Err((refused, format!("the last good set does not load with this configuration:\n{}", mistakes.text)))
         }
     }
+}
+
+/// How many services a kept set has, where the files have none at all any more.
+fn services(set: &Set, kept: Option<&Kept>, environment: &Environment, metrics: &Metrics) -> Option<usize> {
+    if !set.snapshot.services.is_empty() {
+        return None;
+    }
+    let kept = load_kept(kept?, environment.clone(), metrics).ok()?;
+    Some(kept.snapshot.services.len()).filter(|services| *services > 0)
 }
 
 fn load_kept(kept: &Kept, mut environment: Environment, metrics: &Metrics) -> Result<Set, Box<Refused>> {

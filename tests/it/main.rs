@@ -24,6 +24,7 @@ mod leftovers;
 mod listener_kinds;
 mod listeners;
 mod log_lines;
+mod lost_files;
 mod misbehaving;
 mod mistakes;
 #[cfg(feature = "otlp")] // some of what the pages promise comes with it
