@@ -182,6 +182,8 @@ impl Upstream {
     fn in_turn<'t>(&self, targets: &'t Targets, fit: &impl Fn(&&'t Arc<Target>) -> bool) -> Option<&'t Arc<Target>> {
         (0..targets.cycle.len())
             .find_map(|_| targets.at_turn(self.cursor.fetch_add(1, Relaxed)).filter(|target| fit(target)))
+            // Where other workers move it meanwhile, these turns need not have been those of all targets.
+            .or_else(|| targets.since_turn(self.cursor.load(Relaxed)).find(fit))
     }
 
     fn draw(&self) -> usize {

@@ -167,3 +167,14 @@ fn what_checks_say_is_no_ejection_and_has_no_bound() {
     upstream.when_none_try_any = true;
     assert_eq!(choose(&upstream, 40, &[], None), Some(0), "the one that failed least recently");
 }
+
+#[test]
+fn workers_that_choose_at_once_find_the_one_target_that_is_usable() {
+    let upstream = upstream(&[1; 8]);
+    (0..7).for_each(|index| at(&upstream, index).eject(0, Duration::from_secs(3600)));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50_000).for_each(|_| assert_eq!(choose(&upstream, 1, &[], None), Some(7))));
+        }
+    });
+}
