@@ -42,8 +42,15 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     let first = match first {
         Ok(first) => first,
         Err((refused, why)) => {
-            show(&refused.sources, &refused.diags);
-            eprintln!("nothing valid to serve; `gatewright check` and `gatewright test` show the same\n{why}");
+            if std::io::stderr().is_terminal() {
+                show(&refused.sources, &refused.diags);
+            }
+            let diagnostics = refused.text;
+            tracing::error!(
+                why,
+                diagnostics,
+                "nothing valid to serve; `gatewright check` and `gatewright test` show the same"
+            );
             return INVALID;
         }
     };
@@ -67,6 +74,8 @@ fn start_log(log: Log) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::from_level(log.level))
         .with_writer(std::io::stderr)
+        // What tells of a line that cannot be written would be written there too, and panics.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // It fails only where a log was started before, and then that one is used.
     let _ = match json {
