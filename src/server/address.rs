@@ -119,6 +119,7 @@ pub(super) fn bind_all(
 impl BoundAll {
     /// A socket of its own for each worker: the kernel spreads connections over them.
     fn bind_tcp(&mut self, listener: &ListenerConfig, mut address: SocketAddr) -> io::Result<()> {
+        refuse_taken(address)?;
         for of_worker in &mut self.sockets {
             let socket = bind_tcp(address)?;
             // The first socket decides the port that the others share.
@@ -137,6 +138,14 @@ impl BoundAll {
         self.addresses.push((listener.name.clone(), socket.address()?));
         Ok(())
     }
+}
+
+/// The kernel would share an address with any process of this user that shares it: half of the connections would go to
+/// a gateway that somebody has forgotten. Who does not share learns that it is taken.
+fn refuse_taken(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // old connections in TIME_WAIT are nobody
+    socket.bind(&address.into())
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {

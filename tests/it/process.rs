@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{ANY_PORT, Answer, Folder, Gateway, PATIENCE, command, exchange, gatewright, get, hello};
+use crate::harness::{
+    ANY_PORT, Answer, Folder, Gateway, PATIENCE, command, exchange, free_address, gatewright, get, hello,
+};
 
 #[test]
 fn what_ships_serves_as_it_is() {
@@ -258,4 +260,38 @@ fn signals_are_heard_from_before_the_files_are_read() {
         assert!(log.any(|line| line.contains("told to stop") || line.contains("drained")), "{told:?}");
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
+}
+
+#[test]
+fn a_log_that_nobody_takes_any_more_costs_nothing_else() {
+    let (main, admin) = (free_address(), free_address());
+    let basics = format!("listeners: [{{ name: main, address: \"{main}\" }}]\nadmin: {{ address: \"{admin}\" }}\n");
+    let said = "service: a\nmatch: { path: /a }\npolicy:\n  - log: { message: x, level: warn }\n  - respond: { text: \"one\" }\n";
+    let folder = Folder::with(&[("gateway.yaml", &basics), ("policies/a.yaml", said)]);
+    let (mut child, log) = begun_until(&folder, "\"serving\"");
+    drop(log); // whatever is written from here on is refused
+    let reload =
+        || exchange(admin, &format!("POST /api/reload HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n"));
+    for text in ["two", "three"] {
+        assert_eq!(get(main, "/a").status, 200);
+        folder.write("policies/a.yaml", &said.replace("one", text));
+        assert_eq!(reload().status, 200);
+        assert_eq!(get(main, "/a").body, text);
+    }
+    folder.write("policies/a.yaml", "service: [");
+    assert_eq!(reload().status, 422);
+    tell(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_address_that_another_gateway_has_is_taken() {
+    let first = Gateway::start(&[("policies/a.yaml", &hello("a", "one"))]);
+    let basics =
+        format!("listeners: [{{ name: main, address: \"{}\" }}]\nadmin: {{ address: 127.0.0.1:0 }}\n", first.main);
+    let said =
+        gatewright(&Folder::with(&[("gateway.yaml", &basics), ("policies/a.yaml", &hello("a", "two"))]).0, &["run"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("main") && said.err.contains(&first.main.to_string()), "{}", said.err);
+    assert_eq!(first.get("/a").body, "one");
 }
