@@ -3,8 +3,9 @@
 //! A slow or full disk never stops traffic: when the writer falls behind, batches are dropped and counted.
 //! Only a record that is `required` waits until it was written and flushed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,6 +140,8 @@ struct Rotated {
     renamed: bool,
     /// Why it could not be rotated has been said, and holds on.
     failing: bool,
+    /// The same of a file that is no longer at its path.
+    lost_sight: bool,
 }
 
 impl Output {
@@ -148,7 +151,15 @@ impl Output {
             To::File { path, rotate } => {
                 let file = open_append(&path)?;
                 let size = file.metadata()?.len();
-                Ok(Output::File(Rotated { file, path, size, rotate, renamed: false, failing: false }))
+                Ok(Output::File(Rotated {
+                    file,
+                    path,
+                    size,
+                    rotate,
+                    renamed: false,
+                    failing: false,
+                    lost_sight: false,
+                }))
             }
         }
     }
@@ -170,6 +181,7 @@ impl Output {
 
 impl Rotated {
     fn write(&mut self, lines: &str) -> std::io::Result<()> {
+        self.follow();
         if self.size > 0 && self.size + lines.len() as u64 > self.rotate {
             // A file that grows too large is better than lines that are lost.
             match self.rotate() {
@@ -183,6 +195,30 @@ impl Rotated {
         self.file.write_all(lines.as_bytes())?;
         self.size += lines.len() as u64;
         Ok(())
+    }
+
+    /// Begins anew where somebody else has moved or removed the file, as `logrotate` does: what is written to a file
+    /// without a name is lost. Until that can be, lines go where they went.
+    fn follow(&mut self) {
+        let is_ours = |found: &Metadata| {
+            self.file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
+        };
+        if self.renamed || std::fs::metadata(&self.path).is_ok_and(|found| is_ours(&found)) {
+            return;
+        }
+        let opened = open_append(&self.path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((size, file)) => {
+                (self.size, self.file) = (size, file);
+                tracing::info!(path = %self.path.display(), "the records' file was moved or removed: a new one is begun");
+            }
+            Err(error) if !std::mem::replace(&mut self.lost_sight, true) => {
+                tracing::error!(%error, path = %self.path.display(), "the records' file was moved or removed, and none can be made in its place");
+                return;
+            }
+            Err(_) => return,
+        }
+        self.lost_sight = false;
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
@@ -252,21 +288,27 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_renamed_grows_on() {
-        let folder = folder("rename");
+    fn a_file_that_is_moved_or_removed_is_begun_anew() {
+        let folder = folder("moved");
         let path = folder.join("records.jsonl");
-        let mut output = Output::open(To::File { path: path.clone(), rotate: 10 }).unwrap();
+        let mut output = Output::open(To::File { path: path.clone(), rotate: 1000 }).unwrap();
         output.write("first line\n").unwrap();
-        std::fs::rename(&path, folder.join("moved")).unwrap(); // there is nothing to rename any more
+        std::fs::rename(&path, folder.join("moved")).unwrap();
         output.write("second line\n").unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join("moved")).unwrap(), "first line\n");
+        std::fs::remove_file(&path).unwrap();
         output.write("third line\n").unwrap();
-        assert!(rotated(&output).failing);
-        let all = std::fs::read_to_string(folder.join("moved")).unwrap();
-        assert_eq!(all, "first line\nsecond line\nthird line\n");
-        std::fs::write(&path, "").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "third line\n");
+        // Where none can be made, lines go on to where they went.
+        std::fs::rename(&path, folder.join("moved")).unwrap();
+        std::fs::create_dir(&path).unwrap();
         output.write("fourth line\n").unwrap();
-        assert!(!rotated(&output).failing);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "fourth line\n");
+        assert_eq!(std::fs::read_to_string(folder.join("moved")).unwrap(), "third line\nfourth line\n");
+        assert!(rotated(&output).lost_sight);
+        std::fs::remove_dir(&path).unwrap();
+        output.write("fifth line\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "fifth line\n");
+        assert_eq!((rotated(&output).size, rotated(&output).lost_sight), (11, false));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
