@@ -41,6 +41,8 @@ use crate::server::{Passed, Running, Server, ServerConfig, StartError};
 
 /// Connections that the kernel holds for the admin interface until they are accepted.
 const ADMIN_BACKLOG: i32 = 64;
+/// Longest wait for workers that were told to cut what they serve.
+const CUT_MAX: Duration = Duration::from_secs(2);
 /// How often memory of what is over (rates, replays, pauses) is given back.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -168,12 +170,16 @@ impl Process {
         let drain = self.drain;
         tracing::info!(?drain, "draining: no new connections, what has begun may end");
         let running = self.running.clone();
-        let draining = runtime.spawn_blocking(move || running.drain(drain));
+        let mut draining = runtime.spawn_blocking(move || running.drain(drain));
         let report = runtime.block_on(async {
             tokio::select! {
-                report = draining => report.ok(),
-                () = signals.stop() => None,
+                report = &mut draining => return report.ok(),
+                () = signals.stop() => {}
             }
+            tracing::warn!("a second signal: requests in flight are cut");
+            self.running.cut();
+            // Their records are written, too.
+            tokio::time::timeout(CUT_MAX, draining).await.ok()?.ok()
         });
         // Nothing that still runs there is worth waiting for.
         runtime.shutdown_background();
@@ -184,7 +190,7 @@ impl Process {
                 self.exporting.into_iter().for_each(otlp::Exporting::stop);
                 tracing::info!(cut = report.cut, took = ?report.took, "drained");
             }
-            None => tracing::warn!("a second signal: requests in flight are cut"),
+            None => tracing::error!("the workers have not ended: records of what they served may be missing"),
         }
         DRAINED
     }

@@ -260,7 +260,10 @@ impl Running {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         // First nobody finds the way any more, then what has found it is taken.
         workers.files.clear();
-        self.stage.send_replace(Stage::Draining);
+        // One that was told to cut meanwhile stays with that.
+        self.stage.send_if_modified(|stage| {
+            *stage == Stage::Serving && std::mem::replace(stage, Stage::Draining) == Stage::Serving
+        });
         for _ in &workers.threads {
             let left = timeout.saturating_sub(begun.elapsed());
             if workers.ends.recv_timeout(left).is_err() {
@@ -273,6 +276,11 @@ impl Running {
             let _ = thread.join();
         }
         DrainReport { cut: self.shared.cut(), took: begun.elapsed() }
+    }
+
+    /// Ends a drain at once: what has not come to its end is cut.
+    pub fn cut(&self) {
+        self.stage.send_replace(Stage::Cut);
     }
 }
 

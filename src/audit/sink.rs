@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -18,6 +19,11 @@ use tokio::sync::oneshot;
 pub const BATCH_BYTES: usize = 32 * 1024;
 /// Batches that may wait for the writer.
 const QUEUE_MAX: usize = 256;
+
+/// Longest wait at the end for what is queued.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// Pause between two looks whether the writer has come to its end.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the writer writes.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +74,20 @@ impl Writer {
         self.sink.clone()
     }
 
-    /// Writes what is queued and ends the thread.
+    /// Writes what is queued and ends the thread; a disk that takes nothing is not waited for without end.
     pub fn stop(self) {
-        let _ = self.sink.jobs.send(Job::Stop);
-        let _ = self.thread.join();
+        let begun = Instant::now();
+        let mut job = Job::Stop;
+        while let Err(TrySendError::Full(again)) = self.sink.jobs.try_send(job) {
+            if begun.elapsed() > STOP_MAX {
+                return;
+            }
+            job = again;
+            std::thread::sleep(STOP_PAUSE);
+        }
+        while !self.thread.is_finished() && begun.elapsed() < STOP_MAX {
+            std::thread::sleep(STOP_PAUSE);
+        }
     }
 }
 

@@ -190,6 +190,7 @@ fn a_second_signal_ends_at_once() {
     gateway.logged("draining");
     gateway.signal("TERM");
     gateway.logged("a second signal");
+    assert_eq!(gateway.record("/held")["method"], "GET", "what is cut is recorded");
     gateway.ends_well();
     drop(asked);
 }
