@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::metrics::Metrics;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::worker::Shared;
 use crate::tls::{Listening, Look};
@@ -39,6 +40,7 @@ pub(super) async fn follow(listeners: Vec<Named>, shared: Arc<Shared>) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut doubted = vec![false; listeners.len()];
+    let mut expired = vec![false; listeners.len()];
     loop {
         every.tick().await;
         for ((name, tls), doubted) in listeners.iter().zip(&mut doubted) {
@@ -47,6 +49,17 @@ pub(super) async fn follow(listeners: Vec<Named>, shared: Arc<Shared>) {
             if let Ok(look) = tokio::task::spawn_blocking(move || looking.look()).await {
                 tell(name, tls, look, doubted, &shared.metrics);
             }
+        }
+        let now_s = Clock::system().wall().as_second();
+        for ((name, tls), expired) in listeners.iter().zip(&mut expired) {
+            let is_over = tls.not_after() <= now_s;
+            if is_over && !std::mem::replace(expired, is_over) {
+                tracing::error!(
+                    listener = &**name,
+                    "a certificate that serves has expired: clients refuse it; put a renewed one in its place"
+                );
+            }
+            *expired = is_over;
         }
         let refused = listeners.iter().filter(|(_, tls)| tls.refused().is_some()).count();
         shared.metrics.set(REFUSED, "gauge", REFUSED_HELP, refused as u64);

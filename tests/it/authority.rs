@@ -31,6 +31,13 @@ impl Authority {
         self.write(folder, "gw", CertificateParams::new(owned(names)).unwrap());
     }
 
+    /// The same, of a certificate that ended long ago.
+    pub fn renew_with_an_old_one(&self, folder: &Folder, names: &[&str]) {
+        let mut params = CertificateParams::new(owned(names)).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.write(folder, "gw", params);
+    }
+
     /// Writes a client's certificate and its key into a folder, as `client.pem` and `client.key`.
     pub fn admit(&self, folder: &Folder, names: &[&str]) {
         let mut params = CertificateParams::new(owned(names)).unwrap();

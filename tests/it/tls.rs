@@ -61,6 +61,21 @@ fn renewed_certificates_serve_and_broken_ones_are_told_of() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_is_told_of() {
+    let authority = Authority::new();
+    let gateway = gateway(&authority);
+    authority.renew_with_an_old_one(&gateway.folder, &["a.test"]);
+    assert_eq!(gateway.logged("a certificate that serves has expired")["listener"], "main");
+    // At a start too; and renewed, it is told of again should it expire.
+    let gateway = Gateway::serve(gateway.kill());
+    assert_eq!(gateway.logged("a certificate that serves has expired")["level"], "ERROR");
+    authority.renew(&gateway.folder, &["a.test"]);
+    gateway.logged("new certificates serve");
+    authority.renew_with_an_old_one(&gateway.folder, &["a.test"]);
+    gateway.logged("a certificate that serves has expired");
+}
+
+#[test]
 fn upstreams_are_spoken_to_over_tls_with_the_certificate_verified() {
     let authority = Authority::new();
     let upstream = gateway(&authority);
