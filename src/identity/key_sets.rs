@@ -256,14 +256,19 @@ impl RemoteKeys {
         self.fetches.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// For whoever fetches: the fetch has ended. An answer that is no set, or one without a key, is a failure: keys
-    /// that were good are not given up for it. Returns what the operator should hear.
+    /// For whoever fetches: the fetch has ended. An answer that is no set is a failure: keys that were good are not given
+    /// up for it. A set without a key that can be used is one as well, and takes away what was there before: whoever
+    /// has lost a key withdraws it so. Returns what the operator should hear.
     pub fn end(&self, outcome: Result<Fetched, String>, now_ms: u64, now_unix_s: i64) -> Result<Vec<String>, String> {
+        let mut is_withdrawn = false;
         let read = outcome.and_then(|fetched| match KeySet::parse(&fetched.text, false) {
-            Ok(keys) if keys.keys().is_empty() => Err(match keys.ignored().first() {
-                Some(first) => format!("the set has no key that can be used: {first}"),
-                None => "the set has no key".to_owned(),
-            }),
+            Ok(keys) if keys.keys().is_empty() => {
+                is_withdrawn = true;
+                Err(match keys.ignored().first() {
+                    Some(first) => format!("the set has no key that can be used: {first}"),
+                    None => "the set has no key".to_owned(),
+                })
+            }
             Ok(keys) => Ok((keys, fetched)),
             Err(why) => Err(format!("the answer is no JWK Set: {why}")),
         });
@@ -285,7 +290,7 @@ impl RemoteKeys {
                 let doubled = PAUSE_MS << (inner.failures - 1).min(6);
                 inner.due_ms = now_ms.saturating_add(doubled.min(PAUSE_MAX_MS));
                 inner.last_error = Some(why.clone());
-                if inner.fetched_at_s.is_some_and(|at| now_unix_s.saturating_sub(at) >= STALE_S) {
+                if is_withdrawn || inner.fetched_at_s.is_some_and(|at| now_unix_s.saturating_sub(at) >= STALE_S) {
                     self.current.store(None);
                 }
                 Err(why)
@@ -295,6 +300,9 @@ impl RemoteKeys {
         self.ended.send_modify(|ended| *ended += 1);
         drop(inner);
         // Requests that wait for the keys, or ask how they stand, do not wait for the disk.
+        if is_withdrawn {
+            self.forget();
+        }
         taken.map(|(mut ignored, text)| {
             if let Err(why) = self.keep(&text, now_unix_s) {
                 ignored.push(format!("the keys cannot be kept for the next start: {why}"));

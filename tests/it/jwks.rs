@@ -285,6 +285,25 @@ fn an_answer_that_never_comes_or_never_ends_is_given_up() {
 }
 
 #[test]
+fn a_set_without_keys_withdraws_those_there_were() {
+    let good = key("good");
+    let provider = Provider::start(keys(&[&good]));
+    let gateway = gateway(provider.address);
+    assert_eq!(send(&gateway, &token(&good)).body, "ann");
+    until_kept(&gateway);
+    provider.now(Behaviour::Keys("{\"keys\":[]}".into()));
+    // An unknown key has it fetched.
+    assert_eq!(send(&gateway, &token(&key("unknown"))).status, 503);
+    assert_eq!(send(&gateway, &token(&good)).status, 503, "the token was good a moment ago");
+    // A restart finds none either.
+    let again = Gateway::serve(gateway.kill());
+    assert_eq!(send(&again, &token(&good)).status, 503);
+    provider.now(keys(&[&good]));
+    until_fetched(&again, provider.address, |keys| keys["stale"] == false);
+    assert_eq!(send(&again, &token(&good)).body, "ann");
+}
+
+#[test]
 fn keys_serve_on_through_an_outage_and_over_a_restart() {
     let good = key("good");
     let provider = Provider::start(keys(&[&good]));

@@ -20,6 +20,8 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Largest file, in bytes: a set has at most 1 MiB.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// A set that was fetched so far in the future came while the clock was wrong, in seconds.
+const CLOCKS_APART_S: i64 = 300;
 
 impl RemoteKeys {
     fn path(&self) -> Option<PathBuf> {
@@ -40,11 +42,18 @@ impl RemoteKeys {
         std::fs::rename(&new, &path)
     }
 
+    /// Keeps none any more.
+    pub(super) fn forget(&self) {
+        // What is not there need not go; what cannot is no worse than after a crash before this.
+        let _ = self.path().map(std::fs::remove_file);
+    }
+
     /// Takes what was kept, unless it is too old. A file that cannot be read is as none: the set is fetched anyway.
     pub(super) fn take_kept(&self, now_unix_s: i64) {
         let Some((keys, fetched_at_s)) = self.path().and_then(|path| read(&path).ok()) else { return };
+        // One from the future would not grow old.
         let age_s = now_unix_s.saturating_sub(fetched_at_s);
-        if age_s >= STALE_S || keys.keys().is_empty() {
+        if !(-CLOCKS_APART_S..STALE_S).contains(&age_s) || keys.keys().is_empty() {
             return;
         }
         let mut inner = self.inner();

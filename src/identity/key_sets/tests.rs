@@ -48,7 +48,7 @@ fn failures_pause_longer_and_longer_and_keep_what_was_good_for_a_day() {
         assert_eq!(keys.due_in_ms(at_ms), pause_s * 1000);
         at_ms += pause_s * 1000;
     }
-    for broken in ["", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#] {
+    for broken in ["", "[]", "<html>", r#"{"keys":7}"#] {
         fetch(&keys, Ok(Fetched { text: broken.into(), max_age_s: None }), at_ms);
         assert!(keys.standing().stale && kids(&keys) == ["a"], "{broken}");
     }
@@ -64,6 +64,13 @@ fn a_good_answer_without_a_key_takes_it_away() {
     fetch(&keys, Ok(set("a", None)), 0);
     fetch(&keys, Ok(set("b", None)), 1);
     assert_eq!(kids(&keys), ["b"]);
+    // And one without any takes all, though it is no good answer.
+    for none in [r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#] {
+        fetch(&keys, Ok(Fetched { text: none.into(), max_age_s: None }), 2);
+        assert!(keys.current().is_none() && keys.failing(2).is_some(), "{none}");
+        fetch(&keys, Ok(set("b", None)), 3);
+        assert_eq!(kids(&keys), ["b"]);
+    }
 }
 
 #[test]
