@@ -83,10 +83,10 @@ impl Writer {
                 return;
             }
             job = again;
-            std::thread::sleep(STOP_PAUSE);
+            std::thread::sleep(STOP_PAUSE); // the queue is full, and tells nobody when it is not
         }
         while !self.thread.is_finished() && begun.elapsed() < STOP_MAX {
-            std::thread::sleep(STOP_PAUSE);
+            std::thread::sleep(STOP_PAUSE); // a thread can be joined only without a bound
         }
     }
 }

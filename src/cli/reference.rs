@@ -1,4 +1,4 @@
-//! The reference as Markdown: assertions by category, and resources, each with its parameters.
+//! The reference as Markdown: assertions by category, resources, and gateway.yaml, each with its parameters.
 //!
 //! Nothing here is written by hand: names, docs, defaults and examples come from the catalogue and the
 //! types' schemas, so that the page cannot say anything else than the program does.
@@ -10,10 +10,13 @@ use serde_json::Value as Json;
 
 use crate::assertions::CATALOGUE;
 use crate::compile::{Category, Kind};
+use crate::config;
 use crate::policy::resources::{KINDS, ResourceKind};
 
 /// References of a schema are followed this deep.
 const DEPTH_MAX: usize = 4;
+/// Mappings within mappings whose members have rows of their own.
+const MEMBERS_DEPTH_MAX: usize = 3;
 
 /// The whole page.
 pub(super) fn markdown() -> String {
@@ -37,6 +40,8 @@ pub(super) fn markdown() -> String {
     for kind in KINDS {
         resource(kind, &mut out);
     }
+    out.push_str("\n## gateway.yaml\n\nThe configuration of the process: read at its start, from the file that `--config` names.\n\n");
+    parameters(config::schema().as_value(), &[], &mut out);
     while out.ends_with('\n') {
         out.pop();
     }
@@ -83,25 +88,53 @@ fn resource(kind: &ResourceKind, out: &mut String) {
 
 fn parameters(schema: &Json, without: &[&str], out: &mut String) {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
-    let required: Vec<&str> = schema
-        .get("required")
-        .and_then(Json::as_array)
-        .map(|names| names.iter().filter_map(Json::as_str).collect())
-        .unwrap_or_default();
     if properties.keys().all(|name| without.contains(&name.as_str())) {
         return;
     }
     out.push_str("| parameter | value | meaning |\n|---|---|---|\n");
+    rows(schema, schema, "", without, MEMBERS_DEPTH_MAX, out);
+    out.push('\n');
+}
+
+/// One row for each member of a mapping, and below it those of the mappings that may stand there.
+fn rows(root: &Json, schema: &Json, above: &str, without: &[&str], depth: usize, out: &mut String) {
+    let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
+    let required = schema.get("required").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
     for (name, property) in properties.iter().filter(|(name, _)| !without.contains(&name.as_str())) {
         let mut meaning = property.get("description").and_then(Json::as_str).unwrap_or_default().to_owned();
         if let Some(default) = property.get("default").filter(|default| !is_nothing(default)) {
             let _ = write!(meaning, " Default: `{}`.", plain(default));
         }
-        let mark = if required.contains(&name.as_str()) { " (required)" } else { "" };
-        let value = value_word(schema, property, DEPTH_MAX);
-        let _ = writeln!(out, "| `{name}`{mark} | {} | {} |", cell(&value), cell(&meaning));
+        let mark = if required.iter().any(|one| one.as_str() == Some(name)) { " (required)" } else { "" };
+        let value = value_word(root, property, DEPTH_MAX);
+        let _ = writeln!(out, "| `{above}{name}`{mark} | {} | {} |", cell(&value), cell(&meaning));
+        if let Some(depth) = depth.checked_sub(1) {
+            mappings(root, property, DEPTH_MAX, &format!("{above}{name}"), &mut |mapping, above| {
+                rows(root, mapping, &format!("{above}."), &[], depth, out);
+            });
+        }
     }
-    out.push('\n');
+}
+
+/// Shows every mapping with members of its own that may stand in a place, with the words for the place.
+fn mappings(root: &Json, schema: &Json, depth: usize, place: &str, show: &mut dyn FnMut(&Json, &str)) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let target = schema.get("$ref").and_then(Json::as_str).and_then(|path| root.pointer(path.strip_prefix('#')?));
+    if let Some(target) = target {
+        return mappings(root, target, depth, place, show);
+    }
+    for part in ["anyOf", "oneOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten() {
+        mappings(root, part, depth, place, show);
+    }
+    if let Some(items) = schema.get("items") {
+        mappings(root, items, depth, &format!("{place}[]"), show);
+    }
+    if let Some(named) = schema.get("additionalProperties") {
+        mappings(root, named, depth, &format!("{place}.NAME"), show);
+    }
+    if schema.get("properties").is_some() {
+        show(schema, place);
+    }
 }
 
 fn is_nothing(default: &Json) -> bool {

@@ -80,10 +80,10 @@ pub(super) struct LimitsDoc {
     /// The same for all requests of a connection together, from 64KiB to 1GiB.
     #[serde(default)]
     h2_connection_window: Option<Size>,
-    /// Comes with `decompress`.
+    /// Comes with a later version; `decompress` has bounds of its own.
     #[serde(default)]
     inflate: Option<Node>,
-    /// Comes with `decompress`.
+    /// Comes with a later version; `decompress` has bounds of its own.
     #[serde(default)]
     inflate_ratio: Option<Node>,
     /// Operations of one script or interpreted expression.

@@ -29,6 +29,7 @@ struct ApiKeysDoc {
     #[allow(dead_code)] // the declaring key: read before
     api_keys: Name,
     /// The keys. Several may share a client, which is how keys are rotated.
+    #[schemars(with = "Vec<EntryDoc>")]
     entries: Vec<Node>,
 }
 
@@ -46,8 +47,10 @@ struct EntryDoc {
     /// Whom it acts for; the client without it.
     #[serde(default)]
     subject: Option<Literal>,
+    /// Read as `auth.groups`.
     #[serde(default)]
     groups: Option<OneOrMany<Literal>>,
+    /// Read as `auth.scopes`.
     #[serde(default)]
     scopes: Option<OneOrMany<Literal>>,
     /// A word for limits and prices, read as `api_key.plan`.
@@ -62,6 +65,7 @@ struct EntryDoc {
     /// First moment it is no longer good for.
     #[serde(default)]
     expires: Option<Literal>,
+    /// Only an active one is taken.
     #[serde(default)]
     status: StatusWord,
     /// Key for `verify_security_hash`.

@@ -32,6 +32,7 @@ struct UsersDoc {
     users: Name,
     /// Users by name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, UserDoc>")]
     entries: BTreeMap<String, Node>,
     /// An htpasswd file with argon2, bcrypt, scrypt, PBKDF2 or sha512-crypt lines, relative to gateway.yaml.
     #[serde(default)]
@@ -47,8 +48,10 @@ struct UsersDoc {
 struct UserDoc {
     /// Hash of the password, as `gatewright secret hash` prints it.
     password: Literal,
+    /// Read as `auth.groups`.
     #[serde(default)]
     groups: Option<OneOrMany<Literal>>,
+    /// Further texts, read as `auth.attributes.NAME`.
     #[serde(default)]
     attributes: BTreeMap<String, Literal>,
     /// A disabled user is refused like an unknown one.
