@@ -198,14 +198,23 @@ mod tests {
   - respond: 204";
         let trial = Trial::of(steps);
         let long = format!("/?n=2&who={}", "é".repeat(100));
-        for path in ["/?n=1.5&who=a", "/?n=2&who=a", "/?n=1", "/?n=x&who=a", "/?who=a", "/?n=-1", long.as_str()] {
+        for path in [
+            "/?n=1.5&who=a",
+            "/?n=2&who=a",
+            "/?n=1",
+            "/?n=x&who=a",
+            "/?who=a",
+            "/?n=-1",
+            "/?n=1e308&who=a",
+            long.as_str(),
+        ] {
             assert_eq!(trial.get(path).status, 204);
         }
         let text = trial.metrics();
         assert!(text.contains("gatewright_custom_seen{who=\"a\"} 3.5\n"), "{text}");
         assert!(text.contains("gatewright_custom_seen{who=\"\"} 1\n"), "{text}");
         assert!(text.contains(&format!("gatewright_custom_seen{{who=\"{}\"}} 2\n", "é".repeat(64))), "{text}");
-        assert!(text.contains("gatewright_metric_errors 3\n"), "{text}");
+        assert!(text.contains("gatewright_metric_errors 4\n"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::metrics::family::{Family, FamilyKind, Point, PointValue, escaped};
 
 /// Metrics that are counted since the process began, those that reloads took away too; a further one cannot be counted.
 pub const METRICS_MAX: usize = 1000;
+/// Largest value: above it a sum no longer notices what is added in ones.
+const VALUE_MAX: f64 = 9_007_199_254_740_992.0;
 /// Label sets of one metric.
 pub const LABEL_SETS_MAX: usize = 1000;
 /// Longest label value, in bytes.
@@ -76,7 +78,7 @@ pub struct Custom(RwLock<BTreeMap<String, Arc<Mutex<Metric>>>>);
 impl Custom {
     /// Counts a value of a metric. `labels` are as many as the shape names.
     pub fn count(&self, name: &str, shape: &Shape, labels: Vec<String>, value: f64) -> Result<(), Uncountable> {
-        if !value.is_finite() || (shape.kind == MetricKind::Counter && value < 0.0) {
+        if !value.is_finite() || value.abs() > VALUE_MAX || (shape.kind == MetricKind::Counter && value < 0.0) {
             return Err(Uncountable);
         }
         let metric = self.metric(name, shape).ok_or(Uncountable)?;

@@ -91,9 +91,10 @@ fn comparable(text: &str) -> String {
         with_boundaries(text.chars().map(|char| char.to_ascii_lowercase()), &mut out);
         return out;
     }
-    // Upper case first: `ß` and `SS` fold to the same. Folding may leave a form that is not normal.
+    // Through upper case: `ß` and `SS` fold to the same, and so does `ẞ` by its lower case. Folding may leave a form
+    // that is not normal.
     let seen = text.nfkc().filter(|char| !is_unseen(*char));
-    let folded = seen.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let folded = seen.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     let normal: String = folded.collect::<String>().nfkc().collect();
     with_boundaries(normal.chars(), &mut out);
     out
@@ -147,9 +148,17 @@ mod tests {
     #[test]
     fn spellings_that_read_alike_are_one() {
         let words = words(&["Straße", "Müller", "finance", "ΟΔΟΣ"]);
-        for text in
-            ["STRASSE", "strasse", "mu\u{308}ller", "ﬁnance", "ｆｉｎａｎｃｅ", "οδος", "οδοσ", "fi\u{200b}nan\u{ad}ce"]
-        {
+        for text in [
+            "STRASSE",
+            "strasse",
+            "STRAẞE",
+            "mu\u{308}ller",
+            "ﬁnance",
+            "ｆｉｎａｎｃｅ",
+            "οδος",
+            "οδοσ",
+            "fi\u{200b}nan\u{ad}ce",
+        ] {
             assert!(words.stand_in(text), "{text}");
         }
         // A letter with a mark is another letter.
