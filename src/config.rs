@@ -82,6 +82,8 @@ pub struct Listener {
     pub server: ListenerConfig,
     /// Bearer-style credentials may come in here without TLS.
     pub allow_plaintext_credentials: bool,
+    /// Its TLS is written and does not load: that is told once, and policies are not judged by it.
+    pub is_doubtful: bool,
 }
 
 impl Listener {
@@ -93,7 +95,8 @@ impl Listener {
             // Where it stands is known to whoever passes it, and not before the start.
             Address::Passed(_) => false,
         };
-        !is_near && !self.server.behind_tls_proxy && self.server.tls.is_none() && !self.allow_plaintext_credentials
+        let has_tls = self.server.tls.is_some() || self.is_doubtful;
+        !is_near && !self.server.behind_tls_proxy && !has_tls && !self.allow_plaintext_credentials
     }
 }
 
@@ -154,6 +157,7 @@ impl Default for Config {
                     tls: None,
                 },
                 allow_plaintext_credentials: false,
+                is_doubtful: false,
             }],
             admin: ADMIN,
             policies: "policies".into(),
@@ -291,7 +295,7 @@ impl Config {
         let listeners = self.listeners.iter().map(|listener| listener.server.name.clone()).collect();
         let clear = self.listeners.iter().filter(|listener| listener.is_clear());
         let clear_listeners = clear.map(|listener| listener.server.name.clone()).collect();
-        let unasking = self.listeners.iter().map(|listener| &listener.server);
+        let unasking = self.listeners.iter().filter(|listener| !listener.is_doubtful).map(|listener| &listener.server);
         let unasking = unasking.filter(|server| !server.tls.as_ref().is_some_and(|tls| tls.asks_clients()));
         let unasking_listeners = unasking.map(|server| server.name.clone()).collect();
         let (limits, scrub) = (self.limits.clone(), self.scrub.clone());

@@ -306,7 +306,9 @@ impl GatewayDoc {
 fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Vec<Listener> {
     let mut listeners: Vec<(Listener, Span, Span)> = Vec::new();
     for doc in list {
+        let has_tls = doc.tls.is_some();
         let tls = doc.tls.and_then(|tls| TlsDoc::listening(tls, base, diags));
+        let is_doubtful = has_tls && tls.is_none();
         let trusted = doc.trusted_proxies.iter().flat_map(OneOrMany::iter);
         let trusted: Vec<_> = trusted.filter_map(|text| network(text, diags)).collect();
         let announcing = doc.proxy_protocol.iter().flat_map(OneOrMany::iter);
@@ -333,7 +335,7 @@ fn listeners(list: Vec<ListenerDoc>, base: &Path, diags: &mut Diagnostics) -> Ve
             behind_tls_proxy: doc.behind_tls_proxy,
             tls,
         };
-        let listener = Listener { server, allow_plaintext_credentials: doc.allow_plaintext_credentials };
+        let listener = Listener { server, allow_plaintext_credentials: doc.allow_plaintext_credentials, is_doubtful };
         listeners.push((listener, doc.name.span, doc.address.span()));
     }
     if listeners.is_empty() && !diags.has_errors() {

@@ -103,8 +103,12 @@ fn tell(keys: &RemoteKeys, said: Result<Vec<String>, String>, metrics: &Metrics)
             "ok"
         }
         Err(why) => {
-            let serving = keys.current().is_some();
-            tracing::warn!(url, why, serving, "keys cannot be fetched: what was good before serves on");
+            match keys.current().is_some() {
+                true => tracing::warn!(url, why, "keys cannot be fetched: what was good before serves on"),
+                false => {
+                    tracing::warn!(url, why, "keys cannot be fetched, and there are none from before: tokens are 503")
+                }
+            }
             "failed"
         }
     };

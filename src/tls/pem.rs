@@ -49,10 +49,21 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     Ok(bytes)
 }
 
+/// The library's own words show lines as lists of bytes.
+fn said(error: &Error) -> String {
+    match error {
+        Error::MissingSectionEnd { .. } => {
+            "it ends within a section, without its END line: it seems cut off".to_owned()
+        }
+        Error::IllegalSectionStart { .. } => "it is no PEM file: a BEGIN line is malformed".to_owned(),
+        other => format!("it is no PEM file: {other}"),
+    }
+}
+
 /// All certificates of a file, at least one.
 pub(super) fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let found: Result<Vec<_>, Error> = CertificateDer::pem_slice_iter(bytes).collect();
-    let found = found.map_err(|error| Problem::new(path, format!("it is no PEM file: {error}")))?;
+    let found = found.map_err(|error| Problem::new(path, said(&error)))?;
     if found.is_empty() {
         return Err(Problem::new(path, "a certificate in PEM form was expected, and there is none"));
     }
@@ -65,7 +76,7 @@ pub(super) fn revocation_lists(
     bytes: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
     let found: Result<Vec<_>, Error> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
-    let found = found.map_err(|error| Problem::new(path, format!("it is no PEM file: {error}")))?;
+    let found = found.map_err(|error| Problem::new(path, said(&error)))?;
     if found.is_empty() {
         return Err(Problem::new(path, "a revocation list in PEM form was expected, and there is none"));
     }

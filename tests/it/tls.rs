@@ -158,3 +158,22 @@ fn a_service_that_wants_certificates_needs_a_listener_that_asks() {
         }
     }
 }
+
+#[test]
+fn files_that_do_not_load_are_the_one_mistake() {
+    let folder = Folder::with(&[
+        (
+            "gateway.yaml",
+            &GATEWAY.replace("key: gw.key", "key: gw.key, client_certificates: optional, client_ca: ca.pem"),
+        ),
+        ("policies/a.yaml", "service: a\nmatch: { path: /a }\npolicy:\n  - authenticate_mtls\n  - respond: 204\n"),
+    ]);
+    let authority = Authority::new();
+    authority.renew(&folder, &["a.test"]);
+    folder.write("ca.pem", &authority.pem());
+    assert_eq!(gatewright(&folder.0, &["check"]).code, 0);
+    let whole = std::fs::read_to_string(folder.path("gw.pem")).unwrap();
+    folder.write("gw.pem", &whole[..whole.len() / 2]);
+    let said = gatewright(&folder.0, &["check"]);
+    assert!(said.out.contains("it seems cut off") && !said.out.contains("no_certificates"), "{}{}", said.out, said.err);
+}
