@@ -29,8 +29,20 @@ const PREFIXES: [(u32, u32); 14] = [
     (56, 69),
 ];
 
-/// Places of card numbers in a text.
+/// Places in a text that hold nothing but card numbers; numbers that overlap share one.
 pub fn find(text: &str) -> Vec<Range<usize>> {
+    let mut places: Vec<Range<usize>> = Vec::new();
+    for card in cards(text) {
+        match places.last_mut() {
+            Some(last) if card.start < last.end => last.end = last.end.max(card.end),
+            _ => places.push(card),
+        }
+    }
+    places
+}
+
+/// All card numbers, in the order of their first digits: whoever reads the text may mean any of them.
+fn cards(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut groups: Vec<Range<usize>> = Vec::new();
     let bytes = text.as_bytes();
@@ -58,26 +70,17 @@ pub fn find(text: &str) -> Vec<Range<usize>> {
 
 /// Card numbers that begin and end at the ends of groups of digits.
 fn in_groups(text: &str, groups: &[Range<usize>], found: &mut Vec<Range<usize>>) {
-    let mut first = 0;
-    while let Some(start) = groups.get(first) {
+    for (first, start) in groups.iter().enumerate() {
         let mut length = 0;
-        let mut longest = None;
-        for (last, group) in groups.iter().enumerate().skip(first) {
+        for group in groups.iter().skip(first) {
             length += group.len();
             if length > DIGITS_MAX {
                 break;
             }
             let range = start.start..group.end;
             if length >= DIGITS_MIN && text.get(range.clone()).is_some_and(is_card) {
-                longest = Some((last, range));
-            }
-        }
-        match longest {
-            Some((last, range)) => {
                 found.push(range);
-                first = last + 1;
             }
-            None => first += 1,
         }
     }
 }
@@ -103,18 +106,28 @@ fn doubled(digit: u32) -> u32 {
     if twice > 9 { twice - 9 } else { twice }
 }
 
-/// A card number with its first six and last four digits; separators stay.
-pub fn mask(card: &str) -> String {
-    let count = card.chars().filter(char::is_ascii_digit).count();
-    let mut place = 0;
-    let one = |char: char| {
-        if !char.is_ascii_digit() {
-            return char;
+/// One of the places of [`find`] with the first six and last four digits of each number; separators stay.
+///
+/// What several numbers share is shown only where all of them show it. Digits that are left may make a new number
+/// with each other or with what stands around them: see [`mask_whole`].
+pub fn mask(place: &str) -> String {
+    let mut hidden = vec![false; place.len()];
+    for card in cards(place) {
+        let digits: Vec<usize> = card.filter(|at| place.as_bytes().get(*at).is_some_and(u8::is_ascii_digit)).collect();
+        let shown_to = digits.len().saturating_sub(SHOWN_LAST);
+        for at in digits.get(SHOWN_FIRST..shown_to).unwrap_or_default() {
+            if let Some(hidden) = hidden.get_mut(*at) {
+                *hidden = true;
+            }
         }
-        place += 1;
-        if place <= SHOWN_FIRST || place + SHOWN_LAST > count { char } else { '*' }
-    };
-    card.chars().map(one).collect()
+    }
+    let hides = |at| hidden.get(at).copied().unwrap_or_default();
+    place.char_indices().map(|(at, char)| if hides(at) { '*' } else { char }).collect()
+}
+
+/// The same without any digit, so that none can be part of another number.
+pub fn mask_whole(place: &str) -> String {
+    place.chars().map(|char| if char.is_ascii_digit() { '*' } else { char }).collect()
 }
 
 #[cfg(test)]
@@ -160,7 +173,20 @@ mod tests {
 
     #[test]
     fn first_six_and_last_four_stay() {
-        assert_eq!(mask("4111 1111 1111 1234"), "4111 11** **** 1234");
+        assert_eq!(mask("4111 1111 1111 1111"), "4111 11** **** 1111");
         assert_eq!(mask("4222222222222"), "422222***2222");
+        assert_eq!(mask_whole("4222-222222222"), "****-*********");
+    }
+
+    #[test]
+    fn numbers_that_overlap_are_all_found() {
+        let both = "4000 0000 0000 4111 1111 1111 1111";
+        assert_eq!(cards(both).len(), 2);
+        assert_eq!(found(both), [both]);
+        assert_eq!(mask(both), "4000 00** **** 4111 11** **** 1111");
+        // One in the other: 4222222222222, and with six more digits behind it.
+        let nested = "4222222222222 000000";
+        assert_eq!(cards(nested), [0..13, 0..20]);
+        assert_eq!(mask(nested), "422222******* **0000");
     }
 }

@@ -42,7 +42,7 @@ pub const KIND: Kind = Kind {
     faults: &[FaultDoc {
         code: "scrub.unscannable",
         status: 400,
-        doc: "The body cannot be read as what it says it is: no JSON, no UTF-8, or a coding that the gateway cannot undo. 502 for a response.",
+        doc: "The body cannot be read as what it says it is, or not as far as the rules need: no JSON, a name that stands twice in an object, no UTF-8, a coding that the gateway cannot undo, `json` rules and JSON in another charset, `form` rules and a multipart body. 502 for a response.",
     }],
     examples: &[Example {
         title: "Card numbers and more leave neither in answers nor in records",
@@ -72,7 +72,10 @@ tests:
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Scrub {
-    /// What is looked for: `pan`, or one of `json`, `header`, `query`, `form` and `regex`.
+    /// What is looked for: `pan`, or one of `json`, `header`, `query`, `form` and `regex`. `pan` and `regex` are
+    /// looked for in names of members and fields too. JSON in which something was found is written anew: its other
+    /// numbers keep their values as far as a double holds them (`1.10` becomes `1.1`), and names that became the same
+    /// are told apart (`***`, `***_2`).
     rules: OneOrMany<ScalarOr<Literal, RuleDoc>>,
     /// Where: records, messages, or both; all records without it.
     #[serde(default = "records")]
@@ -313,6 +316,9 @@ impl ScrubStep {
             _ => fault,
         })?;
         let media = x.headers(side).and_then(Media::of);
+        if let Some(why) = media.and_then(|media| unreadable(&self.rules, &media)) {
+            return Err(unscannable(side, why.to_owned()));
+        }
         let (scrubbed, found) = if media.is_some_and(|media| media.is_json()) {
             check_text(text.as_bytes()).map_err(|why| unscannable(side, why.to_string()))?;
             let parsed: Result<Json, _> = serde_json::from_str(text);
@@ -332,6 +338,16 @@ impl ScrubStep {
         }
         Ok(count + found)
     }
+}
+
+/// Why the places that the rules name cannot be found in a body of this type.
+fn unreadable(rules: &Rules, media: &Media<'_>) -> Option<&'static str> {
+    let essence = media.essence.to_ascii_lowercase();
+    if rules.read_forms() && essence.starts_with("multipart/") {
+        return Some("a `form` rule, and the fields of a multipart body are not told apart");
+    }
+    let is_json = essence.ends_with("/json") || essence.ends_with("+json");
+    (rules.read_json() && is_json && !media.is_json()).then_some("JSON in another charset than UTF-8")
 }
 
 /// Undoes the coding of a body.
@@ -395,6 +411,8 @@ mod tests {
         assert_eq!(fault(&json[..1], br#"{"a":1,"a":"P-1"}"#), unscannable);
         assert_eq!(fault(&[], b"\xff"), unscannable);
         assert_eq!(fault(&[("content-encoding", "br")], b"x"), unscannable);
+        let latin = [("content-type", "application/json; charset=iso-8859-1")];
+        assert_eq!(fault(&latin, br#"{"card":["a"]}"#), unscannable);
         let response = "  - route: http://127.0.0.1:9000\n  - scrub: { rules: pan, from: response }";
         let outcome = Trial::of(response).answering(&[("content-type", "application/json")], "{").get("/");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (502, Some("scrub.unscannable")));
@@ -417,6 +435,18 @@ mod tests {
                 outcome.record.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
             assert_eq!(fields["request_body"], format!(r#"{{"ssn":"***","n":"{MASKED}"}}"#));
         }
+    }
+
+    #[test]
+    fn the_fields_of_a_multipart_body_do_not_pass_unseen() {
+        let part = "--b\r\ncontent-disposition: form-data; name=pin\r\n\r\n12\r\n--b--\r\n";
+        let fields = [("content-type", "Multipart/form-data; boundary=b")];
+        let step =
+            |rules: &str| format!("  - scrub: {{ rules: {rules}, from: request }}\n  - route: http://127.0.0.1:9000");
+        let outcome = Trial::of(&step("{ form: pin }")).send("POST", "/", &fields, part);
+        assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("scrub.unscannable")));
+        let outcome = Trial::of(&step("{ regex: '[0-9]+' }")).send("POST", "/", &fields, part);
+        assert!(outcome.sent[0].body.contains("\r\n\r\n***\r\n"), "{}", outcome.sent[0].body);
     }
 
     #[test]
