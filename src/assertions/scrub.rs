@@ -446,7 +446,33 @@ mod tests {
         let outcome = Trial::of(&step("{ form: pin }")).send("POST", "/", &fields, part);
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("scrub.unscannable")));
         let outcome = Trial::of(&step("{ regex: '[0-9]+' }")).send("POST", "/", &fields, part);
-        assert!(outcome.sent[0].body.contains("\r\n\r\n***\r\n"), "{}", outcome.sent[0].body);
+        assert!(outcome.sent[0].body.contains("\r\n\r\n***\r\n"));
+        let saved = "  - audit: { save: [request_body] }\n  - scrub: [{ form: pin }]\n  - respond: 204";
+        let outcome = Trial::of(saved).send("POST", "/", &fields, part);
+        assert_eq!(outcome.record.fields[0].1, "(unscannable)");
+    }
+
+    #[test]
+    fn no_spelling_of_a_saved_body_hides_anything() {
+        let steps = "  - audit: { save: [request_body] }\n  - scrub: [pan, { json: $..ssn }, { regex: 'P-[0-9]+' }]\n  - respond: 204";
+        for (body, saved) in [
+            (format!(r#"{{"a":"{CARD}","a":"x"}}"#), "(unscannable)".to_owned()),
+            (r#"{"a":"\u0034111111111111111""#.to_owned(), "(unscannable)".to_owned()),
+            (format!(r#"{{"{CARD}":"x"}}"#), format!(r#"{{"{MASKED}":"x"}}"#)),
+            ("\u{feff}{\"ssn\":\"123-45-6789\"}".to_owned(), r#"{"ssn":"***"}"#.to_owned()),
+            ("\u{feff}{\"ssn\":".to_owned(), "(unscannable)".to_owned()),
+            (r#"{"a": ["P-1", 1.10]}"#.to_owned(), r#"{"a":["***",1.1]}"#.to_owned()),
+            (r#"{"a": [1.10, "b"]}"#.to_owned(), r#"{"a": [1.10, "b"]}"#.to_owned()),
+            (CARD.to_owned(), format!("\"{MASKED}\"")),
+            (format!("{CARD}=1&a=4111%201111+1111+1111"), {
+                let encoded = MASKED.replace('*', "%2A");
+                format!("{encoded}=1&a=4111%2011%2A%2A%20%2A%2A%2A%2A%201111")
+            }),
+            ("4000 0000 0000 4111 1111 1111 1111".to_owned(), "4000 00** **** 4111 11** **** 1111".to_owned()),
+        ] {
+            let outcome = Trial::of(steps).send("POST", "/", &[], body.clone().leak());
+            assert_eq!(outcome.record.fields[0].1, saved, "{body}");
+        }
     }
 
     #[test]

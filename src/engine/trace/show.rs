@@ -127,7 +127,7 @@ impl Presented {
 
     fn scrub(&self, text: &mut String) {
         for rules in &self.rules {
-            rules.text(text);
+            rules.recorded_text(text);
         }
     }
 
@@ -200,7 +200,9 @@ impl Presented {
                     break;
                 }
                 let member = self.beginning(&member, room);
-                shown.insert(cut(name).into_owned(), member);
+                let mut name = name.to_owned();
+                self.scrub(&mut name);
+                shown.insert(cut(&name).into_owned(), member);
             }
             Json::Object(shown)
         };
@@ -345,6 +347,13 @@ mod tests {
         let long = presented.text(&"ä".repeat(1000));
         assert!(long.as_str().unwrap().ends_with("ä… (2000 bytes)"), "{long}");
         assert!(long.as_str().unwrap().len() < VALUE_BYTES_MAX + 32);
+    }
+
+    #[test]
+    fn names_and_what_is_encoded_are_scrubbed() {
+        let presented = Presented { texts: Vec::new(), rules: vec![Arc::new(Rules(vec![(What::Pan, With::Mask)]))] };
+        let json = json!({ "4111111111111111": "/a/4111%201111%201111%201111" });
+        assert_eq!(presented.value(&Val::json(&json)), json!({ "411111******1111": "/a/4111%2011**%20****%201111" }));
     }
 
     #[test]
