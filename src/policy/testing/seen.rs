@@ -142,3 +142,38 @@ pub(super) fn field(headers: &HeaderMap, name: &str) -> Option<Json> {
         _ => Some(Json::Array(values)),
     }
 }
+
+/// Documents within texts of documents that are looked into.
+const TEXTS_DEPTH_MAX: usize = 4;
+
+/// All that can be read in a record: its line, and its names and texts as they were before they were escaped for it.
+pub(super) fn texts_of(record: &Record) -> Vec<String> {
+    let mut line = String::new();
+    record.write_line(&mut line);
+    let mut texts = Vec::new();
+    add_text(line, TEXTS_DEPTH_MAX, &mut texts);
+    texts
+}
+
+/// A saved body is a text that may be a document itself.
+fn add_text(text: String, depth: usize, texts: &mut Vec<String>) {
+    let json = text.starts_with(['{', '[', '"']).then(|| serde_json::from_str::<Json>(&text).ok()).flatten();
+    texts.push(text);
+    if let Some(json) = json.filter(|_| depth > 0) {
+        add_texts(&json, depth - 1, texts);
+    }
+}
+
+fn add_texts(json: &Json, depth: usize, texts: &mut Vec<String>) {
+    match json {
+        Json::String(text) => add_text(text.clone(), depth, texts),
+        Json::Array(items) => items.iter().for_each(|item| add_texts(item, depth, texts)),
+        Json::Object(members) => {
+            for (name, member) in members {
+                texts.push(name.clone());
+                add_texts(member, depth, texts);
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
+}
