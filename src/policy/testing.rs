@@ -13,6 +13,7 @@ mod expect;
 mod faults;
 mod given;
 mod judge;
+mod metrics;
 mod mutate;
 mod recompile;
 mod report;

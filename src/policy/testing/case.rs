@@ -15,6 +15,7 @@ use crate::policy::document::{AssertionDoc, ServiceDoc};
 use crate::policy::testing::collected::Collected;
 use crate::policy::testing::expect::{Expect, ExpectDoc};
 use crate::policy::testing::given::{GivenDoc, World, merged};
+use crate::policy::testing::metrics::check_metrics;
 use crate::policy::testing::request::{RequestDoc, TestRequest, Usual};
 use crate::policy::testing::text::{CAPTURED_MAX, Names, TestText};
 use crate::source::{
@@ -172,6 +173,7 @@ pub fn collect_for(parsed: &Parsed, wanted: impl Fn(&Shared) -> bool, diags: &mu
             None => unknown_suite(&tests.tests, parsed, diags),
         }
     }
+    check_metrics(parsed, &cases.list, diags);
     diags.deduplicate();
     cases.list
 }

@@ -41,7 +41,7 @@ pub(super) struct Query {
 /// A number of the process.
 #[derive(Debug)]
 pub(super) struct WantMetric {
-    pub name: String,
+    pub name: Name,
     /// Labels that its series must have, among others.
     pub labels: Vec<(String, String)>,
     pub value: Want,
@@ -231,15 +231,15 @@ impl Expect {
         let (mut expect, mut wants) = (Expect::default(), Wants { names, diags, is_broken: false });
         expect.upstream = wants.read(|names, diags| upstream(&doc, names, diags)).flatten();
         for (single, node, form) in [
-            (Single::Service, &doc.service, Form::Text),
+            (Single::Service, &doc.service, Form::There),
             (Single::Status, &doc.status, Form::Status),
-            (Single::Fault, &doc.fault, Form::Text),
+            (Single::Fault, &doc.fault, Form::There),
             (Single::EndedBy, &doc.ended_by, Form::Word(&ENDED_BY)),
             (Single::Verdict, &doc.verdict, Form::Word(&VERDICTS)),
             (Single::Json, &doc.json.or_else(|| node.get(Single::Json.word()).cloned()), Form::Json),
             (Single::JsonHas, &doc.json_has, Form::Json),
             (Single::Text, &doc.text, Form::Text),
-            (Single::BodySha256, &doc.body_sha256, Form::Text),
+            (Single::BodySha256, &doc.body_sha256, Form::There),
         ] {
             if let Some(node) = node {
                 expect.single.push((single, wants.of(node, form)));
@@ -367,7 +367,7 @@ fn metric(name: &Name, node: &Node, names: &mut Names, diags: &mut Diagnostics) 
         None => MetricDoc { value: node.clone(), labels: BTreeMap::new() },
     };
     let value = Want::compile(&doc.value, Form::Json, names, diags)?;
-    Some(WantMetric { name: name.name.clone(), labels: doc.labels.into_iter().collect(), value })
+    Some(WantMetric { name: name.clone(), labels: doc.labels.into_iter().collect(), value })
 }
 
 impl Query {
@@ -416,8 +416,8 @@ fn call(node: &Node, names: &mut Names, diags: &mut Diagnostics) -> Option<WantC
     let mut wants = Wants { names, diags, is_broken: false };
     let mut want = WantCall { span: node.span(), fields: Vec::new(), headers: Vec::new() };
     for (word, node, form) in [
-        ("method", &doc.method, Form::Text),
-        ("path", &doc.path, Form::Text),
+        ("method", &doc.method, Form::There),
+        ("path", &doc.path, Form::There),
         ("host", &doc.host, Form::Text),
         ("json", &doc.json, Form::Json),
         ("json_has", &doc.json_has, Form::Json),

@@ -204,8 +204,9 @@ impl Judge<'_> {
 
     fn metrics(&self, misses: &mut Vec<Miss>) {
         for metric in &self.exchange.expect.metrics {
-            let got = number(&self.seen.metrics, &metric.name, &metric.labels).map(Json::from);
-            metric.value.check(got.as_ref(), Extent::Exact, &format!("metrics.{}", metric.name), self.bench, misses);
+            let got = number(&self.seen.metrics, &metric.name.name, &metric.labels).map(Json::from);
+            let at = format!("metrics.{}", metric.name.name);
+            metric.value.check(got.as_ref(), Extent::Exact, &at, self.bench, misses);
         }
     }
 

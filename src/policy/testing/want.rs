@@ -14,6 +14,8 @@ use crate::source::{Diagnostic, Diagnostics, Node, NodeValue, Span};
 pub(super) enum Form {
     /// As written: header fields, words, texts.
     Text,
+    /// The same of what is always there.
+    There,
     /// By the core schema: JSON bodies, variables.
     Json,
     /// A status code (RFC 9110 §15).
@@ -27,14 +29,39 @@ impl Form {
     fn of_a_part(self) -> Form {
         match self {
             Form::Json | Form::Text => self,
-            Form::Status | Form::Word(_) => Form::Text,
+            Form::There | Form::Status | Form::Word(_) => Form::Text,
         }
+    }
+
+    /// Whether there is a value whatever happens.
+    fn is_always_there(self) -> bool {
+        matches!(self, Form::There | Form::Status | Form::Word(_))
+    }
+
+    /// Why no value, or every one, meets a matcher.
+    fn refusal_of(self, rule: &Rule) -> Option<&'static str> {
+        let (low, high) = (*STATUSES.start() as f64, *STATUSES.end() as f64);
+        Some(match rule {
+            Rule::Present if self.is_always_there() => "it is always there, so that this could not fail",
+            Rule::Absent if self.is_always_there() => "it is always there, so that this cannot be",
+            Rule::OneOf(wants) if wants.is_empty() => "nothing is one of an empty list",
+            Rule::Type(_) if self.is_always_there() => "its type is always the same",
+            Rule::Contains(_) if self == Form::Status => "a status contains nothing: it is a number",
+            Rule::Above(bound) if self == Form::Status && (*bound < low || *bound >= high) => {
+                "a status is a number from 100 to 599: every one is above that, or none"
+            }
+            Rule::Below(bound) if self == Form::Status && (*bound <= low || *bound > high) => {
+                "a status is a number from 100 to 599: every one is below that, or none"
+            }
+            Rule::Above(_) | Rule::Below(_) if matches!(self, Form::Word(_)) => "it is a word and no number",
+            _ => return None,
+        })
     }
 
     /// Why no value can ever be this scalar.
     fn refusal(self, node: &Node) -> Option<String> {
         match self {
-            Form::Text | Form::Json => None,
+            Form::Text | Form::There | Form::Json => None,
             Form::Status if node.to_json().as_u64().is_some_and(|status| STATUSES.contains(&status)) => None,
             Form::Status => Some("a status is a number from 100 to 599".to_owned()),
             Form::Word(words) if node.as_text().is_some_and(|word| words.contains(&word)) => None,
@@ -114,7 +141,7 @@ impl Want {
                     return refuse(node, &why, diags);
                 }
                 match form {
-                    Form::Text | Form::Word(_) => Rule::Is(Json::String(scalar.text.clone())),
+                    Form::Text | Form::There | Form::Word(_) => Rule::Is(Json::String(scalar.text.clone())),
                     Form::Json | Form::Status => Rule::Is(node.to_json()),
                 }
             }
@@ -127,7 +154,13 @@ impl Want {
                 if let [entry] = entries.as_slice()
                     && let Some(rule) = matcher(&entry.key, &entry.value, form, names, diags)
                 {
-                    rule?
+                    let rule = rule?;
+                    if let Some(why) = form.refusal_of(&rule) {
+                        let help = "write what it must be, so that another value is noticed";
+                        diags.push(Diagnostic::error("test.bad_matcher", node.span(), why).with_help(help));
+                        return None;
+                    }
+                    rule
                 } else if form != Form::Json {
                     let (what, such) =
                         if form == Form::Status { ("number", "one_of: [..]") } else { ("text", "contains: x") };

@@ -166,3 +166,65 @@ tests:
     assert_eq!((report.passed, report.failed.len()), (1, 1));
     assert!(report.failed[0].mismatches[0].got.contains("policy.env_missing"), "{report:?}");
 }
+
+#[test]
+fn expectations_that_cannot_fail_or_be_met_do_not_load() {
+    let expecting = |expect: &str| format!("request: {{ path: /one/1 }}, expect: {{ status: 204, {expect} }}");
+    let status = |status: &str| format!("request: {{ path: /one/1 }}, expect: {{ status: {status} }}");
+    let refused = [
+        status("{ present: true }"),
+        status("{ absent: true }"),
+        status("{ not: { one_of: [] } }"),
+        status("{ not: { absent: true } }"),
+        status("{ one_of: [] }"),
+        status("{ one_of: [204, { type: int }] }"),
+        status("{ above: 99 }"),
+        status("{ above: 599 }"),
+        status("{ below: 100 }"),
+        status("{ below: 600 }"),
+        status("{ not: { contains: 2 } }"),
+        expecting("service: { present: true }"),
+        expecting("fault: { present: true }"),
+        expecting("ended_by: { type: string }"),
+        expecting("verdict: { not: { above: 1 } }"),
+        expecting("body_sha256: { present: true }"),
+        expecting("json: { not: { one_of: [] } }"),
+        expecting("headers: { x-a: { one_of: [] } }"),
+        expecting("variables: { a.b: { one_of: [] } }"),
+        expecting("upstream: [{ method: { present: true } }]"),
+    ];
+    let refused = refused.into_iter().map(|case| (case, "test.bad_matcher"));
+    let loads = [status("{ above: 100 }"), status("{ below: 599 }"), status("{ not: { one_of: [200] } }")];
+    let table: Vec<(String, &str)> = refused.chain(loads.into_iter().map(|case| (case, ""))).collect();
+    check(&table);
+}
+
+#[test]
+fn numbers_that_nothing_counts_do_not_load() {
+    let with = |steps: &str, name: &str| {
+        format!(
+            "service: one\nmatch: {{ path: /one }}\npolicy: [{steps}{{ respond: 204 }}]\ntests:\n  \
+             - {{ name: a, request: {{}}, expect: {{ status: 204, metrics: {{ gatewright_{name}: {{ absent: true }} }} }} }}\n"
+        )
+    };
+    for (steps, name, code) in [
+        ("", "typo_total", Some("policy.unknown_name")),
+        ("", "fault_total", Some("policy.unknown_name")),
+        ("", "request_duration_seconds", Some("policy.unknown_name")),
+        ("", "request_duration_seconds_sum", None),
+        ("", "faults_total", None),
+        ("{ count_metric: seen }, ", "custom_sen", Some("policy.unknown_name")),
+        ("{ count_metric: seen }, ", "custom_seen", None),
+        ("{ if: request.path == '/x', then: [{ count_metric: { name: seen } }] }, ", "custom_seen_count", None),
+        ("{ count_metric: { name: '${env.GATEWRIGHT_NONE}' } }, ", "custom_x", None),
+    ] {
+        let found = codes(&with(steps, name));
+        let unknown: Vec<&str> = found.into_iter().filter(|code| *code == "policy.unknown_name").collect();
+        assert_eq!(unknown, code.into_iter().collect::<Vec<_>>(), "{steps}{name}");
+    }
+    // What a service that cannot be read counts is not known, what the program counts is.
+    let broken = "---\nservice: two\nmatch: { path: /two }\npolicy: 7\nlisteners: { a: b }\n";
+    let found = codes(&format!("{}{broken}", with("", "custom_x")));
+    assert!(!found.is_empty() && !found.contains(&"policy.unknown_name"), "{found:?}");
+    assert!(codes(&format!("{}{broken}", with("", "typo_total"))).contains(&"policy.unknown_name"));
+}

@@ -57,6 +57,9 @@ match: { path: /one }
 policy:
   - if: request.query.no == "1"
     then: [{ raise: { status: 403, code: trial.no } }]
+  - if: request.query.no == "2"
+    then: [{ count_metric: seen }]
+  - count_metric: seen_by_all
   - respond: { json: { ok: true, items: [{ id: 1 }, { id: 2 }], "a,b": 3 } }
 tests:
 "#;
@@ -74,7 +77,7 @@ tests:
       - request: {}
         expect:
           status: 200
-          metrics: { gatewright_faults_total: 2, gatewright_faults: { absent: true }, other: { absent: true } }
+          metrics: { gatewright_faults_total: 2, gatewright_custom_seen: { absent: true }, gatewright_custom_seen_by_all: 1 }
       - { request: again, expect: { status: 200, metrics: { gatewright_faults_total: { value: { above: 1 }, labels: { code: trial.no, service: one } } } } }
       - { request: again, expect: { status: 200, metrics: { gatewright_faults_total: { value: { absent: true }, labels: { code: trial.yes } } } } }
 "#
