@@ -29,8 +29,9 @@ use crate::limits::Limits;
 use crate::policy::build::Environment;
 use crate::policy::files::Folder;
 use crate::policy::resources::Values;
+use crate::regular_file;
 use crate::server::{Address, ListenerConfig};
-use crate::source::{Diagnostic, Diagnostics, Node, Sources, parse, past_mistakes, read_remains};
+use crate::source::{Diagnostic, Diagnostics, FILE_BYTES_MAX, Node, Sources, parse, past_mistakes, read_remains};
 
 use document::GatewayDoc;
 pub use otlp::Otlp;
@@ -134,6 +135,8 @@ pub enum LogFormat {
 }
 
 /// Polling under `poll: auto`: one listing each time, for file systems that report no changes.
+/// Bytes of gateway.yaml that are read: one more than it may have, so that this shows.
+const BYTES_READ: u64 = FILE_BYTES_MAX as u64 + 1;
 const POLL_AUTO: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(30);
@@ -197,7 +200,7 @@ pub struct Loaded {
 /// Reads a configuration: the named file, else `./gateway.yaml` if it is there, else the defaults.
 pub fn load(named: Option<&Path>) -> Loaded {
     let path = named.unwrap_or(Path::new(FILE_NAME));
-    let bytes = match std::fs::read(path) {
+    let bytes = match regular_file::read_start(path, BYTES_READ) {
         Ok(bytes) => bytes,
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
             return Loaded {
@@ -309,7 +312,7 @@ impl Config {
 
     /// Hash of the file's contents now, to see whether a restart would change anything. `None` without one.
     pub fn digest(&self) -> Option<[u8; 32]> {
-        let bytes = std::fs::read(self.file.as_deref()?).ok()?;
+        let bytes = regular_file::read_start(self.file.as_deref()?, BYTES_READ).ok()?;
         Some(Sha256::digest(bytes).into())
     }
 }

@@ -29,6 +29,7 @@ pub mod pan;
 pub mod path;
 pub mod policy;
 pub mod process;
+pub mod regular_file;
 pub mod reload;
 pub mod scrub;
 pub mod secret;

@@ -140,7 +140,7 @@ impl Sources {
     ) -> (FileId, bool) {
         if bytes.len() > FILE_BYTES_MAX {
             let file = self.put(known, name, "");
-            diags.push(parse::too_large(file, bytes.len()));
+            diags.push(parse::too_large(file));
             return (file, false);
         }
         match std::str::from_utf8(bytes) {

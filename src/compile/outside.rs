@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+use crate::regular_file;
 
 /// Contents that stand in for files of the machine: those of a kept set. By [`normal`] path.
 pub type Kept = Arc<BTreeMap<PathBuf, Bytes>>;
@@ -135,7 +137,7 @@ impl Outside {
         let state = state(&path).filter(|state| state.is_settled(SystemTime::now()));
         let contents = match self.kept.get(&path) {
             Some(kept) => Ok(kept.clone()),
-            None => read_file(&path, bytes_max),
+            None => regular_file::read(&path, bytes_max).map(Bytes::from),
         };
         let digest = contents.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
         self.read.borrow_mut().push(OutsideFile { path, digest, is_secret, state });
@@ -151,7 +153,7 @@ impl OutsideFile {
             return true;
         }
         let mut hasher = Sha256::new();
-        let copied = File::open(&self.path).and_then(|mut file| io::copy(&mut file, &mut Hashing(&mut hasher)));
+        let copied = regular_file::open(&self.path).and_then(|mut file| io::copy(&mut file, &mut Hashing(&mut hasher)));
         copied.is_ok() && <[u8; 32]>::from(hasher.finalize()) == digest
     }
 }
@@ -172,14 +174,6 @@ impl io::Write for Hashing<'_> {
 
 fn state(path: &Path) -> Option<FileState> {
     std::fs::metadata(path).ok().map(|meta| FileState::of(&meta))
-}
-
-fn read_file(path: &Path, bytes_max: u64) -> Result<Bytes, String> {
-    let words = |error: io::Error| error.to_string();
-    if std::fs::metadata(path).map_err(words)?.len() > bytes_max {
-        return Err(format!("larger than {bytes_max} bytes"));
-    }
-    std::fs::read(path).map(Bytes::from).map_err(words)
 }
 
 /// An absolute path without `.` and `..`, whether or not there is a file.
@@ -212,6 +206,21 @@ mod tests {
         assert!(read[0].digest.is_some() && !read[0].is_secret && read[0].path.is_absolute());
         assert!(read[1].digest.is_none() && read[1].is_secret && !read[1].still_holds());
         assert!(outside.take_read().is_empty());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_never_waited_for() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let path = std::env::temp_dir().join(format!("gatewright-outside-pipe-{}", std::process::id()));
+        std::fs::write(&path, "one").unwrap();
+        let outside = Outside::default();
+        outside.read(&path, 9).unwrap();
+        assert_eq!(outside.read(&path, 2).unwrap_err(), "larger than 2 bytes");
+        std::fs::remove_file(&path).unwrap();
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(outside.read_secret(&path, 9).unwrap_err().contains("it is a pipe"));
+        assert!(!outside.take_read()[0].still_holds());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

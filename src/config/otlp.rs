@@ -3,7 +3,6 @@
 //! Credentials of the collector stand in the environment or in files, never in gateway.yaml itself where it can be told;
 //! they are sent over TLS, or to this machine.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::audit::spans::Trust;
+use crate::regular_file;
 use crate::source::{
     Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, OneOrMany, ScalarOr, Span, Spanned,
 };
@@ -250,14 +250,7 @@ fn field(name: &Name, value: &[u8]) -> Result<(HeaderName, HeaderValue), String>
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    match bytes.len() as u64 > FILE_BYTES_MAX {
-        true => Err(format!("{}: it is larger than {FILE_BYTES_MAX} bytes", path.display())),
-        false => Ok(bytes),
-    }
+    regular_file::read(path, FILE_BYTES_MAX).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 fn without_line_feed(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -185,6 +185,16 @@ fn a_named_file_has_to_be_there() {
 }
 
 #[test]
+fn a_pipe_is_no_configuration_and_is_not_waited_for() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let path = std::env::temp_dir().join(format!("gatewright-config-pipe-{}", std::process::id()));
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    let loaded = load(Some(&path));
+    assert!(loaded.diags.iter().next().unwrap().message.contains("it is a pipe"), "{:?}", loaded.diags);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn only_listed_variables_reach_the_policies() {
     let environment = Config { env: vec!["PATH".into(), "NOT_SET_ANYWHERE".into()], ..Config::default() }.environment();
     assert_eq!(environment.values.env.len(), 1);

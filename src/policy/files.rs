@@ -14,7 +14,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::compile::outside::FileState;
-use crate::source::{Diagnostic, Diagnostics, Span};
+use crate::regular_file;
+use crate::source::{Diagnostic, Diagnostics, FILE_BYTES_MAX, Span};
 
 /// Files of one set, at most.
 pub const FILES_MAX: usize = 100_000;
@@ -46,8 +47,9 @@ pub struct PolicyFile {
     pub path: Arc<Path>,
     /// Which of the folders it is in, and its name there: the same however the folder is spelled.
     within: (usize, Arc<Path>),
+    /// The contents. Of a file that is too large to be read only so much that this shows.
     pub bytes: Bytes,
-    /// SHA-256 of the contents.
+    /// SHA-256 of `bytes`.
     pub digest: [u8; 32],
     /// How it was before it was read; `None` where that does not tell whether it has changed.
     state: Option<FileState>,
@@ -120,14 +122,15 @@ impl Files {
                 files.list.push(PolicyFile::clone(same));
                 continue;
             }
-            match std::fs::read(path) {
+            match regular_file::read_start(path, FILE_BYTES_MAX as u64 + 1) {
                 Ok(bytes) => {
                     let state = state.filter(|state| state.is_settled(begun));
                     let name = path.strip_prefix(top).unwrap_or(path);
                     files.list.push(PolicyFile { state, ..PolicyFile::new(path, bytes).within(*folder, name) });
                 }
                 Err(error) => {
-                    let cure = format!("make it readable for the gateway's user, or take it out of {}", top.display());
+                    let cure =
+                        format!("make it a file that the gateway's user can read, or take it out of {}", top.display());
                     files.problems.push((format!("{}: cannot be read: {error}", path.display()), cure));
                 }
             }
@@ -295,6 +298,31 @@ mod tests {
         assert_eq!(files.list.len(), 2);
         assert_eq!(files.problems.len(), 1);
         assert!(files.problems[0].0.contains("leads out of the folder"), "{:?}", files.problems);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_a_problem_and_nobody_waits_for_it() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let path = folder("pipe");
+        std::fs::write(path.join("sub/real.yaml"), "x").unwrap();
+        mkfifoat(CWD, path.join("pipe.yaml"), Mode::RUSR | Mode::WUSR).unwrap();
+        let folders = [Folder { path: path.clone(), optional: false }];
+        let files = Files::read(&folders);
+        assert_eq!((files.list.len(), files.problems.len()), (1, 1), "{:?}", files.problems);
+        assert!(files.problems[0].0.contains("pipe.yaml: cannot be read: it is a pipe"), "{:?}", files.problems);
+        std::fs::remove_file(path.join("pipe.yaml")).unwrap();
+        assert!(Files::read_again(&folders, &files).problems.is_empty());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn no_more_of_a_file_is_read_than_tells_that_it_is_too_large() {
+        let path = folder("sparse");
+        std::fs::File::create(path.join("sparse.yaml")).unwrap().set_len(1 << 33).unwrap();
+        let files = Files::read(&[Folder { path: path.clone(), optional: false }]);
+        assert_eq!(files.list[0].bytes.len(), FILE_BYTES_MAX + 1);
         std::fs::remove_dir_all(path).unwrap();
     }
 

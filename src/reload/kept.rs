@@ -21,6 +21,7 @@ use crate::compile::outside::{Kept as KeptFiles, OutsideFile, normal};
 use crate::config::Config;
 use crate::own_file::{self, Refused};
 use crate::policy::files::{Files, Folder, PolicyFile};
+use crate::regular_file;
 
 /// Name of the file below `state:`.
 const FILE_NAME: &str = "last-good-set";
@@ -210,7 +211,8 @@ fn parts<'f>(files: &'f Files, outside: &'f [OutsideFile]) -> Result<Vec<Whole<'
         if !seen.insert(file.path.clone()) {
             continue;
         }
-        let bytes = std::fs::read(&file.path).map_err(|error| format!("{}: {error}", file.path.display()))?;
+        let bytes = regular_file::read(&file.path, KEPT_BYTES_MAX);
+        let bytes = bytes.map_err(|why| format!("{}: {why}", file.path.display()))?;
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(&bytes).into();
         if Some(digest) != file.digest {
             return Err(format!("{} has changed meanwhile", file.path.display()));

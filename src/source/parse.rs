@@ -33,7 +33,7 @@ const KEYS_COMPARED_MAX: usize = 16;
 pub fn parse(sources: &Sources, file: FileId, diags: &mut Diagnostics) -> Vec<Node> {
     let text = sources.text(file);
     if text.len() > FILE_BYTES_MAX {
-        diags.push(too_large(file, text.len()));
+        diags.push(too_large(file));
         return Vec::new();
     }
     if let Some(control) = control_character(file, text) {
@@ -373,13 +373,9 @@ fn too_many_nodes(span: Span) -> Diagnostic {
         .with_help("split it into several files")
 }
 
-pub(super) fn too_large(file: FileId, bytes: usize) -> Diagnostic {
-    Diagnostic::error(
-        "yaml.too_large",
-        file_start(file),
-        format!("the file has {bytes} bytes, at most {FILE_BYTES_MAX} are read"),
-    )
-    .with_help("split it into several files")
+pub(super) fn too_large(file: FileId) -> Diagnostic {
+    let message = format!("the file has more than {FILE_BYTES_MAX} bytes");
+    Diagnostic::error("yaml.too_large", file_start(file), message).with_help("split it into several files")
 }
 
 pub(super) fn not_utf8(file: FileId, at: usize, bytes: &[u8]) -> Diagnostic {

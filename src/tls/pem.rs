@@ -3,7 +3,6 @@
 //! Files are read whole and bounded. What stands between the sections is skipped, as RFC 7468 §2 allows.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
+
+use crate::regular_file;
 
 /// Largest file of certificates or keys, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -40,7 +41,7 @@ impl fmt::Display for Problem {
 /// The bytes of a file; overwritten when they are dropped, because they may be a key.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(|error| Problem::new(path, format!("it cannot be read: {error}")))?;
+    let file = regular_file::open(path).map_err(|error| Problem::new(path, format!("it cannot be read: {error}")))?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
     let read = read.map_err(|error| Problem::new(path, format!("it cannot be read: {error}")))?;
     if read as u64 > FILE_BYTES_MAX {

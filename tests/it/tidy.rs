@@ -36,7 +36,20 @@ const ROOMS: [&[&str]; 21] = [
     &["json_path"],
     &["tls"],
     &["jose"],
-    &["clock", "coding", "digest", "encoding", "fault", "json", "limits", "own_file", "pan", "path", "secret"],
+    &[
+        "clock",
+        "coding",
+        "digest",
+        "encoding",
+        "fault",
+        "json",
+        "limits",
+        "own_file",
+        "pan",
+        "path",
+        "regular_file",
+        "secret",
+    ],
 ];
 
 fn root() -> PathBuf {
