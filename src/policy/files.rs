@@ -1,9 +1,10 @@
 //! The files of a policy set, read as one unit.
 //!
 //! Names that begin with `.` are not entered (Kubernetes keeps old versions in `..data`), editors' backup
-//! files are no `.yaml`, and a symbolic link may not lead out of its folder.
+//! files are no `.yaml`, and a symbolic link may not lead out of its folder. Each folder is read once, whatever links
+//! lead to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,26 @@ struct Found {
     state: Option<FileState>,
 }
 
+/// A folder on the way.
+struct Place {
+    path: PathBuf,
+    /// Without links.
+    real: PathBuf,
+    /// How many folders it lies below.
+    depth: usize,
+}
+
+/// What a walk through folders has found so far.
+#[derive(Default)]
+struct Walk {
+    found: Vec<Found>,
+    /// Folders that were entered, by their real paths: each is read once, or two links to the same folder would double
+    /// it on every level.
+    seen: HashSet<PathBuf>,
+    /// Links to folders, which come after all that is no link: where they lead and how deep.
+    linked: BTreeMap<PathBuf, (PathBuf, usize)>,
+}
+
 impl Files {
     /// Reads all files of the folders.
     pub fn read(folders: &[Folder]) -> Files {
@@ -174,7 +195,7 @@ impl Files {
     }
 
     fn find(&mut self, folders: &[Folder]) -> Vec<Found> {
-        let mut found = Vec::new();
+        let mut walk = Walk::default();
         for (index, folder) in folders.iter().enumerate() {
             if !folder.path.is_dir() {
                 if !folder.optional {
@@ -184,22 +205,36 @@ impl Files {
                 continue;
             }
             let root = folder.path.canonicalize().unwrap_or_else(|_| folder.path.clone());
-            let before = found.len();
-            self.walk(&folder.path, &folder.path, &root, 0, &mut found);
-            found.iter_mut().skip(before).for_each(|found| found.folder = index);
+            let before = walk.found.len();
+            self.walk(
+                &folder.path,
+                &root,
+                Place { path: folder.path.clone(), real: root.clone(), depth: 0 },
+                &mut walk,
+            );
+            // Links come last and in order: files have the same names whatever the order of a listing.
+            while let Some((path, (real, depth))) = walk.linked.pop_first() {
+                self.walk(&folder.path, &root, Place { path, real, depth }, &mut walk);
+            }
+            walk.found.iter_mut().skip(before).for_each(|found| found.folder = index);
         }
+        let mut found = walk.found;
         // As bytes: comparing paths part by part takes longer than all else here.
         found.sort_by(|one, other| one.path.as_os_str().cmp(other.path.as_os_str()));
         found
     }
 
-    fn walk(&mut self, top: &Path, folder: &Path, root: &Path, depth: usize, found: &mut Vec<Found>) {
-        if depth > FOLDER_DEPTH_MAX || found.len() > FILES_MAX {
+    fn walk(&mut self, top: &Path, root: &Path, place: Place, walk: &mut Walk) {
+        let Place { path: folder, real, depth } = place;
+        if depth > FOLDER_DEPTH_MAX || walk.found.len() > FILES_MAX {
             let cure = format!("at most {FOLDER_DEPTH_MAX} folders below each other and {FILES_MAX} files are read");
             self.problems.push((format!("{}: too many folders or files", folder.display()), cure));
             return;
         }
-        let entries = match std::fs::read_dir(folder) {
+        if !walk.seen.insert(real.clone()) {
+            return;
+        }
+        let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) => {
                 let cure = "make it readable for the gateway's user".to_owned();
@@ -216,24 +251,31 @@ impl Files {
             let is_link = kind.is_none_or(|kind| kind.is_symlink());
             let is_folder = if is_link { path.is_dir() } else { kind.is_some_and(|kind| kind.is_dir()) };
             let wanted = path.extension().and_then(|end| end.to_str()).is_some_and(|end| SUFFIXES.contains(&end));
-            // Only a link can lead out of a folder that was found within.
-            if !(wanted || is_folder) || (is_link && !self.is_within(top, &path, root)) {
+            if !(wanted || is_folder) {
                 continue;
             }
-            if is_folder {
-                self.walk(top, &path, root, depth + 1, found);
-            } else {
-                let meta = if is_link { std::fs::metadata(&path) } else { entry.metadata() };
-                let state = meta.ok().map(|meta| FileState::of(&meta));
-                found.push(Found { folder: 0, top: top.to_owned(), path, state });
+            // Only a link can lead out of a folder that was found within.
+            let linked = if is_link { self.within(top, &path, root) } else { Some(PathBuf::new()) };
+            match linked {
+                None => {}
+                Some(linked) if is_folder && is_link => drop(walk.linked.insert(path, (linked, depth + 1))),
+                Some(_) if is_folder => {
+                    let real = real.join(entry.file_name());
+                    self.walk(top, root, Place { path, real, depth: depth + 1 }, walk);
+                }
+                Some(_) => {
+                    let meta = if is_link { std::fs::metadata(&path) } else { entry.metadata() };
+                    let state = meta.ok().map(|meta| FileState::of(&meta));
+                    walk.found.push(Found { folder: 0, top: top.to_owned(), path, state });
+                }
             }
         }
     }
 
     /// A link out of the folder could pull any file of the machine into a message.
-    fn is_within(&mut self, top: &Path, path: &Path, root: &Path) -> bool {
+    fn within(&mut self, top: &Path, path: &Path, root: &Path) -> Option<PathBuf> {
         let (problem, cure) = match path.canonicalize() {
-            Ok(real) if real.starts_with(root) => return true,
+            Ok(real) if real.starts_with(root) => return Some(real),
             Ok(real) => (
                 format!("{}: the link leads out of the folder to {}", path.display(), real.display()),
                 format!("copy the file into {}, or link below it", top.display()),
@@ -243,7 +285,7 @@ impl Files {
             }
         };
         self.problems.push((problem, cure));
-        false
+        None
     }
 }
 
@@ -323,6 +365,25 @@ mod tests {
         std::fs::File::create(path.join("sparse.yaml")).unwrap().set_len(1 << 33).unwrap();
         let files = Files::read(&[Folder { path: path.clone(), optional: false }]);
         assert_eq!(files.list[0].bytes.len(), FILE_BYTES_MAX + 1);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn each_folder_is_read_once_whatever_links_lead_to_it() {
+        use std::os::unix::fs::symlink;
+        let path = folder("circles");
+        std::fs::create_dir_all(path.join(".kept/deep")).unwrap();
+        for name in ["a.yaml", "sub/b.yaml", ".kept/deep/c.yaml"] {
+            std::fs::write(path.join(name), name).unwrap();
+        }
+        for (to, name) in [(".", "l1"), (".", "l2"), ("..", "sub/up"), ("sub", "again"), (".kept", "kept")] {
+            symlink(to, path.join(name)).unwrap();
+        }
+        let files = Files::read(&[Folder { path: path.clone(), optional: false }]);
+        let found: Vec<_> = files.list.iter().map(|file| file.path.strip_prefix(&path).unwrap().to_owned()).collect();
+        assert_eq!(found, ["a.yaml", "kept/deep/c.yaml", "sub/b.yaml"].map(PathBuf::from), "{:?}", files.problems);
+        assert!(files.problems.is_empty(), "{:?}", files.problems);
         std::fs::remove_dir_all(path).unwrap();
     }
 
