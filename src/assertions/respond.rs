@@ -232,6 +232,7 @@ mod tests {
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.bad_status")));
         let outcome = responding("\"${len(request.path)}\"");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.bad_status")));
+        assert_eq!(refusals("  - respond: { headers: { x-a: a, X-a: b } }"), ["policy.duplicate_header"]);
         for status in ["199", "600", "many"] {
             assert_eq!(refusals(&format!("  - respond: {status}")), ["policy.bad_value"], "{status}");
         }

@@ -154,9 +154,10 @@ impl Assertion for SetHeaders {
             let help = "write `set_headers: { x-name: value }`";
             return cx.refuse("policy.missing_parameter", step.span, "`set_headers` sets no field", help);
         }
+        let twice = cx.fields_twice(fields.iter().map(|(name, _)| name));
         let sink = if target == Some(Side::Request) { Sink::Inside } else { Sink::Client };
         let edits: Vec<Option<Edit>> = fields.iter().map(|(name, values)| edit(name, values, sink, cx)).collect();
-        let edits = edits.into_iter().collect::<Option<Vec<_>>>()?;
+        let edits = edits.into_iter().collect::<Option<Vec<_>>>().filter(|_| !twice)?;
         for edit in &edits {
             let mark = SetHeader::mark_of_all(&edit.values);
             // What leaves is changed at the end: until then the response has its own.
@@ -319,6 +320,8 @@ mod tests {
         assert_eq!(refusals(&steps("{ \"x a\": 3 }")), ["policy.bad_header"]);
         assert_eq!(refusals(&steps("{ x-a: \"a\\nb\" }")), ["policy.bad_value"]);
         assert_eq!(refusals(&steps("{ x-a: [] }")), ["policy.bad_value"]);
+        assert_eq!(refusals(&steps("{ X-A: a, x-b: b, x-a: c }")), ["policy.duplicate_header"]);
+        assert_eq!(refusals(&steps("{ message: request, headers: { x-a: a, X-A: a } }")), ["policy.duplicate_header"]);
         assert_eq!(refusals(&steps("{ x-a: { append: b, default: c } }")), ["policy.bad_value"]);
         assert_eq!(refusals(&steps("{ message: response, headers: { x-a: b } }")), ["policy.no_response"]);
         assert_eq!(refusals(&steps("{ message: answer }")), ["policy.missing_parameter"]);

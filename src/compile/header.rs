@@ -1,5 +1,8 @@
 //! Header fields that policies write: names checked at load, values when they are made.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use http::{HeaderName, HeaderValue, header};
 
 use crate::compile::Compile;
@@ -8,7 +11,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::value::Mark;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
-use crate::source::{Entries, OneOrMany, Span, Text};
+use crate::source::{Diagnostic, Entries, Name, OneOrMany, Span, Text};
 
 /// One value of a field.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Compile<'_> {
         sink: Sink,
     ) -> Option<Vec<(HeaderName, Vec<SetHeader>)>> {
         let mut all = Vec::new();
-        let mut whole = true;
+        let mut whole = !self.fields_twice(fields.iter().flat_map(|fields| fields.iter()).map(|(name, _)| name));
         for (name, values) in fields.iter().flat_map(|fields| fields.iter()) {
             let field = self.field_name(&name.name, name.span);
             let values: Option<Vec<SetHeader>> = values.iter().map(|value| self.set_header(value, sink)).collect();
@@ -63,6 +66,18 @@ impl Compile<'_> {
             }
         }
         whole.then_some(all)
+    }
+
+    /// Whether a field stands twice in a map of fields, in two spellings (RFC 9110 §5.1): one would win in silence.
+    pub fn fields_twice<'n>(&mut self, names: impl IntoIterator<Item = &'n Name>) -> bool {
+        let twice = fields_twice(names);
+        twice.into_iter().fold(false, |_, (again, first)| {
+            let message = format!("`{}` is the field `{}` once more: case does not count", again.name, first.name);
+            let twice = Diagnostic::error("policy.duplicate_header", again.span, message).with_label("again here");
+            let help = "keep one of the two; several values of one field are a list: `x-name: [one, two]`";
+            self.report(twice.with_help(help).with_note(first.span, "first here"));
+            true
+        })
     }
 
     /// Compiles one value of a field.
@@ -95,6 +110,19 @@ impl Compile<'_> {
         }
         Some(field)
     }
+}
+
+/// Names of a map of fields that stand there before in another spelling, each with the first.
+pub fn fields_twice<'n>(names: impl IntoIterator<Item = &'n Name>) -> Vec<(&'n Name, &'n Name)> {
+    let mut known: HashMap<String, &Name> = HashMap::new();
+    let again = names.into_iter().filter_map(|name| match known.entry(name.name.to_ascii_lowercase()) {
+        Entry::Occupied(first) => Some((name, *first.get())),
+        Entry::Vacant(free) => {
+            free.insert(name);
+            None
+        }
+    });
+    again.collect()
 }
 
 /// Fields that no policy sets (RFC 9110 §7.6.1, RFC 9112 §6).

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::audit::spans::Trust;
+use crate::compile::header::fields_twice;
 use crate::regular_file;
 use crate::source::{
     Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, OneOrMany, ScalarOr, Span, Spanned,
@@ -212,6 +213,11 @@ impl OtlpDoc {
 
     fn headers(&self, base: &Path, diags: &mut Diagnostics) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        for (again, first) in fields_twice(self.headers.iter().map(|(name, _)| name)) {
+            let message = format!("`{}` is the field `{}` once more: case does not count", again.name, first.name);
+            let twice = Diagnostic::error("config.bad_otlp", again.span, message).with_help("remove one of them");
+            diags.push(twice.with_note(first.span, "first here"));
+        }
         for (name, given) in &self.headers.0 {
             let help = "write `{ env: NAME }` or `{ file: NAME }`, and put the value there";
             let value = match given {

@@ -84,6 +84,12 @@ pub(super) const PAGES: &[Page] = &[
         "headers: { x-tenant: \"${path.tenant}\" }",
     ),
     page(
+        "policy.duplicate_header",
+        "One header field stands twice in a mapping, spelled differently: the case of a field's name does not count.",
+        "Keep one of the two. Several values of one field are a list.",
+        "headers: { x-tenant: [one, two] }",
+    ),
+    page(
         "policy.bad_url",
         "This is no URL that can be called.",
         "Write scheme, host and perhaps port and path.",

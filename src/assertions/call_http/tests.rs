@@ -195,5 +195,7 @@ fn one_place_says_where_it_goes() {
     assert_eq!(refuse("nobody"), ["policy.unknown_name"]);
     assert_eq!(refuse("{ to: \"http://a.example\", method: CONNECT }"), ["policy.bad_method"]);
     assert_eq!(refuse("{ to: \"http://a.example\", headers: { host: b } }"), ["policy.bad_header"]);
+    let twice = "{ to: \"http://a.example\", headers: { Accept: a/b, accept: c/d } }";
+    assert_eq!(refuse(twice), ["policy.duplicate_header"]);
     assert_eq!(refuse("{ to: \"http://a.example\", json: 1, text: a }"), ["policy.bad_value"]);
 }
