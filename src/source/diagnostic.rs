@@ -147,13 +147,13 @@ impl Diagnostics {
     }
 
     /// Keeps only some.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Diagnostic) -> bool) {
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
         let count = |kept: &[Diagnostic]| {
             let warnings = kept.iter().filter(|one| one.severity == Severity::Warning).count();
             (kept.len() - warnings, warnings)
         };
         let (errors, warnings) = count(&self.kept);
-        self.kept.retain(|one| keep(one));
+        self.kept.retain(keep);
         let (errors_kept, warnings_kept) = count(&self.kept);
         self.errors -= errors - errors_kept;
         self.warnings -= warnings - warnings_kept;
@@ -174,12 +174,7 @@ impl Diagnostics {
     /// Removes what was said before: steps of defaults are checked in every service that they reach.
     pub fn deduplicate(&mut self) {
         let mut said = std::collections::HashSet::new();
-        self.kept.retain(|one| said.insert((one.code, one.span, one.message.clone())));
-        let count = |severity| self.kept.iter().filter(|one| one.severity == severity).count();
-        if self.dropped() == 0 {
-            (self.errors, self.warnings) = (count(Severity::Error), count(Severity::Warning));
-            self.kept_warnings = self.warnings;
-        }
+        self.retain(|one| said.insert((one.code, one.span, one.message.clone())));
     }
 
     /// Whether anything keeps the files from being used.
@@ -244,6 +239,25 @@ mod tests {
         let mut all = Diagnostics::new();
         all.append(diags);
         assert_eq!((all.error_count(), all.dropped()), (1, 6));
+    }
+
+    #[test]
+    fn what_was_said_before_is_neither_shown_nor_counted() {
+        let mut diags = Diagnostics::new();
+        for _ in 0..3 {
+            diags.push(Diagnostic::error("a.b", None, "e"));
+            diags.push(Diagnostic::warning("a.c", None, "w"));
+        }
+        diags.deduplicate();
+        assert_eq!((diags.iter().count(), diags.dropped()), (2, 0));
+        assert_eq!((diags.error_count(), diags.warning_count()), (1, 1));
+        // Those that were never kept may be others.
+        for count in 0..DIAGNOSTICS_MAX {
+            diags.push(Diagnostic::error("a.d", None, format!("{}", count / 2)));
+        }
+        assert_eq!((diags.error_count(), diags.warning_count(), diags.dropped()), (DIAGNOSTICS_MAX + 1, 1, 2));
+        diags.deduplicate();
+        assert_eq!((diags.iter().count(), diags.dropped()), (DIAGNOSTICS_MAX / 2 + 1, 2));
     }
 
     #[test]
