@@ -16,7 +16,7 @@ use crate::engine::program::{Branch, Op};
 use crate::engine::value::{Type, Val, with_article};
 use crate::expr::{self, fault_by};
 use crate::fault::Fault;
-use crate::source::{Diagnostic, Expression, Node, Span};
+use crate::source::{Diagnostic, Entry, Expression, Node, Span};
 
 pub const KIND: Kind = Kind {
     main: Some("value"),
@@ -85,7 +85,9 @@ impl Assertion for Switch {
         let default = step.block("default");
         for case in cases {
             for value in case.key.split(',').map(str::trim) {
-                check_case(value, case.key_span, subject.as_ref(), cx);
+                if !check_case(value, case, subject.as_ref(), cx) {
+                    continue;
+                }
                 values.insert(value.to_owned(), blocks.len());
                 if let Some(first) = places.insert(value.to_owned(), case.key_span) {
                     let message = format!("`{value}` has a case already");
@@ -152,22 +154,30 @@ fn subject(node: &Node, cx: &mut Compile<'_>) -> Option<expr::Compiled> {
     Some(compiled)
 }
 
-/// A key that no value of the subject's type can have.
-fn check_case(value: &str, span: Span, subject: Option<&expr::Compiled>, cx: &mut Compile<'_>) {
+/// Whether a value of the subject's type can be what a key says, or a part of it between commas.
+fn check_case(value: &str, case: &Entry, subject: Option<&expr::Compiled>, cx: &mut Compile<'_>) -> bool {
     let possible = match subject.map(|subject| subject.facts.ty) {
         Some(Type::Int) => value.parse::<i64>().is_ok_and(|int| int.to_string() == value),
         Some(Type::Bool) => matches!(value, "true" | "false"),
-        _ => !value.is_empty(),
+        // The empty text is meant where the key is nothing else; between commas a value was forgotten.
+        _ => !value.is_empty() || case.key.is_empty(),
     };
     let help = "write `default:` beside `cases:`, not below it, for all values that have no case";
     if !possible {
-        let message = format!("`{value}` is no value that can come here");
-        let cure = if value == "default" { help } else { "write a value of the type of `switch`" };
-        cx.refuse::<()>("policy.bad_value", span, message, cure);
+        let (message, cure) = match value {
+            "" if !case.key.is_empty() => {
+                ("a value is missing here".to_owned(), "the empty text is a case of its own: `\"\": [...]`")
+            }
+            "" => ("the empty text is no value that can come here".to_owned(), "write a value of the type of `switch`"),
+            "default" => (format!("`{value}` is no value that can come here"), help),
+            _ => (format!("`{value}` is no value that can come here"), "write a value of the type of `switch`"),
+        };
+        cx.refuse::<()>("policy.bad_value", case.key_span, message, cure);
     } else if value == "default" {
         let message = "this is the case of the text `default`, and not of all other values";
-        cx.report(Diagnostic::warning("policy.default_as_case", span, message).with_help(help));
+        cx.report(Diagnostic::warning("policy.default_as_case", case.key_span, message).with_help(help));
     }
+    possible
 }
 
 struct Choice {
@@ -218,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_text_has_a_case() {
+        let steps = "  - switch: request.query.k ?? 'none'\n    cases:\n      '': [{ respond: 201 }]\n      none: [{ respond: 202 }]\n    default: [{ respond: 203 }]";
+        let trial = Trial::of(steps);
+        assert_eq!([trial.get("/?k=").status, trial.get("/").status, trial.get("/?k=a").status], [201, 202, 203]);
+    }
+
+    #[test]
     fn a_value_that_is_no_word_is_a_fault() {
         let steps = "  - switch: request.json.k ?? 'a'\n    cases: { a: [{ respond: 204 }] }\n";
         let outcome = Trial::of(steps).send("POST", "/", &[], "{\"k\":[1]}");
@@ -241,6 +258,11 @@ mod tests {
         let one = "{ a: [{ log: x }] }";
         assert!(switch("request.method", one).is_empty());
         assert_eq!(switch("request.query.a", one), ["expr.may_be_absent"]);
+        for case in ["'a,'", "','", "' '", "'a, , b'"] {
+            let cases = format!("{{ {case}: [{{ log: x }}] }}");
+            assert_eq!(switch("request.method", &cases), ["policy.bad_value"], "{case}");
+        }
+        assert_eq!(switch("request.port", "{ '': [{ log: x }] }"), ["policy.bad_value"]);
         assert_eq!(switch("request.method", "{ 'a, b': [{ log: x }], b: [{ log: x }] }"), ["policy.duplicate_case"]);
         assert_eq!(switch("request.method", "{}"), ["policy.missing_parameter"]);
         assert_eq!(switch("request.port", one), ["policy.bad_value"]);
