@@ -18,6 +18,7 @@ use crate::engine::program::{EndedBy, Plain, Verdict};
 use crate::engine::read::Side;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
+use crate::source::units::parse_digits;
 use crate::source::{Entries, Literal, Node, OneOrMany, Text};
 
 pub const KIND: Kind = Kind {
@@ -148,7 +149,7 @@ fn status(cx: &mut Compile<'_>, text: &Text) -> Option<Status> {
 }
 
 fn parse_status(text: &str) -> Option<StatusCode> {
-    let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number))?;
+    let number = parse_digits::<u16>(text).filter(|number| (200..600).contains(number))?;
     StatusCode::from_u16(number).ok()
 }
 
@@ -233,7 +234,7 @@ mod tests {
         let outcome = responding("\"${len(request.path)}\"");
         assert_eq!((outcome.status, outcome.fault.as_deref()), (400, Some("respond.bad_status")));
         assert_eq!(refusals("  - respond: { headers: { x-a: a, X-a: b } }"), ["policy.duplicate_header"]);
-        for status in ["199", "600", "many"] {
+        for status in ["199", "600", "many", "0310", "+310"] {
             assert_eq!(refusals(&format!("  - respond: {status}")), ["policy.bad_value"], "{status}");
         }
         for status in ["204", "304"] {

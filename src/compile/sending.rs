@@ -17,6 +17,7 @@ use crate::engine::run::body_fault;
 use crate::engine::value::Origin;
 use crate::expr::fault_by;
 use crate::fault::Fault;
+use crate::source::units::parse_digits;
 use crate::source::{DurationValue, Literal, OneOrMany, Span};
 use crate::upstream::{Retry, RetryOn, SendError, Timeouts, remove_where};
 
@@ -114,7 +115,7 @@ impl RetryDoc {
         }
         if let Some(literal) = &self.budget {
             let text = cx.literal(literal)?;
-            let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<u32>().ok());
+            let percent = text.strip_suffix('%').and_then(|number| parse_digits::<u32>(number.trim()));
             match percent.filter(|percent| *percent <= 100) {
                 Some(percent) => retry.budget_percent = percent,
                 None => {

@@ -4,12 +4,13 @@ use http::StatusCode;
 
 use crate::compile::Compile;
 use crate::source::Literal;
+use crate::source::units::parse_digits;
 
 impl Compile<'_> {
     /// A status from 400 to 499, but none that has to carry a challenge.
     pub fn denied_status(&mut self, literal: &Literal) -> Option<StatusCode> {
         let word = self.literal(literal)?;
-        let status = word.parse::<u16>().ok().filter(|number| (400..500).contains(number));
+        let status = parse_digits::<u16>(&word).filter(|number| (400..500).contains(number));
         match status.and_then(|number| StatusCode::from_u16(number).ok()) {
             Some(StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
                 let message =

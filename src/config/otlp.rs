@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::audit::spans::Trust;
 use crate::compile::header::fields_twice;
 use crate::regular_file;
+use crate::source::units::has_leading_zero;
 use crate::source::{
     Diagnostic, Diagnostics, DurationValue, Entries, Literal, Name, OneOrMany, ScalarOr, Span, Spanned,
 };
@@ -204,7 +205,8 @@ impl OtlpDoc {
             Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
             None => text.parse(),
         };
-        share.ok().filter(|share| (0.0..=1.0).contains(share)).unwrap_or_else(|| {
+        let share = share.ok().filter(|share| (0.0..=1.0).contains(share) && !has_leading_zero(text));
+        share.unwrap_or_else(|| {
             let message = format!("`{text}` is no part of all traces");
             refuse(sample.span(), message, "write `10%`, or a number from 0 to 1", diags);
             1.0

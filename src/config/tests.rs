@@ -167,6 +167,7 @@ fn contradictions_are_refused() {
         ("listeners: [{ name: a, address: 127.0.0.1:1, trusted_proxies: proxy }]", "config.bad_network"),
         ("audit: { to: stdout, file: a }", "config.contradiction"),
         ("audit: { rotate: 1MiB }", "config.contradiction"),
+        ("otlp: { endpoint: 'http://127.0.0.1:4318', sample: 010% }", "config.bad_otlp"),
         ("otlp: { endpoint: 'http://127.0.0.1:4318', headers: { X-A: a, x-a: b } }", "config.bad_otlp"),
         ("env: [a-b]", "config.bad_name"),
         ("env: [A, A]", "config.duplicate_name"),

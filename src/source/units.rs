@@ -4,6 +4,7 @@
 //! Sizes are powers of 1024 (IEC 80000-13). Fractions and sums (`1.5h`, `1h30m`) are not read.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A century. Longer durations are mistakes, and would overflow when added to a point in time.
@@ -75,6 +76,9 @@ pub fn parse_rate(text: &str) -> Result<(u64, Duration), UnitError> {
     let (true, Some((_, seconds))) = (digits, known) else {
         return Err(wrong());
     };
+    if has_leading_zero(count) {
+        return Err(octal(text, RATE_FORMS));
+    }
     let count: u64 = count.parse().map_err(|_| too_much(text, RATE_FORMS))?;
     if count == 0 {
         return Err(UnitError {
@@ -126,8 +130,27 @@ fn scaled(text: &str, units: &[(&str, u64)], forms: &str) -> Result<u64, UnitErr
     let Some((_, scale)) = units.iter().find(|(name, _)| *name == unit) else {
         return Err(error(format!("{} has the unknown unit {}", shown(text), shown(unit))));
     };
+    if has_leading_zero(number) {
+        return Err(octal(text, forms));
+    }
     let value: Option<u64> = number.parse().ok().and_then(|number: u64| number.checked_mul(*scale));
     value.ok_or_else(|| too_much(text, forms))
+}
+
+/// Whether digits begin with a zero that does not belong to the number: some read them as octal, some do not.
+pub fn has_leading_zero(digits: &str) -> bool {
+    digits.strip_prefix('0').is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit()))
+}
+
+/// A number in decimal digits and nothing else: no sign, no leading zero. `None` where it is not that or does not fit.
+pub fn parse_digits<N: FromStr>(text: &str) -> Option<N> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !has_leading_zero(text);
+    text.parse().ok().filter(|_| plain)
+}
+
+fn octal(text: &str, help: &str) -> UnitError {
+    let message = format!("{} begins with a zero, which may mean octal", shown(text));
+    UnitError { message, help: help.to_owned() }
 }
 
 fn too_much(text: &str, help: &str) -> UnitError {
@@ -174,6 +197,8 @@ mod tests {
             ("5M", "unknown unit `M`"),
             ("5min", "unknown unit `min`"),
             ("\u{663}s", "does not begin"),
+            ("030s", "begins with a zero"),
+            ("00s", "begins with a zero"),
             ("36501d", "too large"),
             ("99999999999999999999d", "too large"),
             ("9999999999999999d", "too large"),
@@ -182,6 +207,14 @@ mod tests {
             assert!(error.message.contains(message), "{text}: {error}");
         }
         assert!(parse_duration("30").unwrap_err().help.contains("`30s`"));
+    }
+
+    #[test]
+    fn digits() {
+        assert_eq!(["0", "7", "310"].map(parse_digits::<u16>), [Some(0), Some(7), Some(310)]);
+        for text in ["", "00", "0310", "+310", "-1", "1.5", " 1", "1_0", "65536", "0x1"] {
+            assert_eq!(parse_digits::<u16>(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -197,6 +230,7 @@ mod tests {
             ("1KB", "unknown unit `KB`"),
             ("1kib", "unknown unit `kib`"),
             ("1M", "unknown unit"),
+            ("010KiB", "begins with a zero"),
             ("99999999TiB", "too large"),
         ] {
             let error = parse_size(text).unwrap_err();
@@ -216,6 +250,9 @@ mod tests {
             assert!(parse_rate(text).is_err(), "{text}");
         }
         assert!(parse_rate("99999999999999999999/day").unwrap_err().message.contains("too large"));
+        let octal = parse_rate("010/minute").unwrap_err();
+        assert!(octal.message.contains("begins with a zero") && octal.help.contains("`100/minute`"), "{octal}");
+        assert!(parse_rate("00/day").unwrap_err().message.contains("begins with a zero"));
         assert!(parse_rate("0/day").unwrap_err().message.contains("nothing through"));
     }
 }

@@ -17,6 +17,7 @@ use crate::compile::calling::CallingDoc;
 use crate::compile::resources::Resources;
 use crate::compile::sending::TimeoutsDoc;
 use crate::policy::resources::{Build, ResourceKind};
+use crate::source::units::parse_digits;
 use crate::source::{Diagnostic, DurationValue, Literal, Name, Node, OneOrMany, Spanned, Text, read};
 use crate::tls::Calling;
 use crate::upstream::{Balance, Dns, Eject, HostHeader, Http2, Origin, Target, Upstream};
@@ -245,7 +246,7 @@ fn eject(doc: &EjectDoc, build: &mut Build<'_>) -> Option<Eject> {
     let failures = Some(doc.failures.value).filter(|failures| *failures > 0);
     let failures = failures.or_else(|| cx.refuse(CODE, doc.failures.span, "`failures` is above 0", HELP));
     let text = cx.literal(&doc.at_most)?;
-    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<u32>().ok());
+    let percent = text.strip_suffix('%').and_then(|number| parse_digits::<u32>(number.trim()));
     let Some(percent) = percent.filter(|percent| (1..=100).contains(percent)) else {
         let message = format!("`at_most` is between 1% and 100%, not `{text}`");
         return cx.refuse(CODE, doc.at_most.span(), message, HELP);

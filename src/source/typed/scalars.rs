@@ -59,7 +59,7 @@ pub(super) fn whole_number(node: &Node, min: i128, max: i128) -> Result<i128, Er
     let text = written(node, EXPECTED)?;
     let number = core_int(text).ok_or_else(|| Error::wrong_type(EXPECTED))?;
     let digits = text.trim_start_matches(['+', '-']);
-    if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
+    if units::has_leading_zero(digits) {
         return Err(Error::bad_value(format!("{} begins with a zero, which may mean octal", shown(text)))
             .with_help(format!("write `{number}`, or `0o{}` for octal", digits.trim_start_matches('0'))));
     }
@@ -77,6 +77,10 @@ pub(super) fn number(node: &Node) -> Result<f64, Error> {
     let digits = text.trim_start_matches(['+', '-']);
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return Err(Error::wrong_type(EXPECTED));
+    }
+    if units::has_leading_zero(digits) {
+        return Err(Error::bad_value(format!("{} begins with a zero, which may mean octal", shown(text)))
+            .with_help("write it without that zero"));
     }
     text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| Error::wrong_type(EXPECTED))
 }

@@ -225,6 +225,8 @@ fn says_of_each_wrong_value_what_to_write() {
         ("burst: 1.5", "policy.wrong_type: `burst` must be a whole number, found the text `1.5`"),
         ("burst: 1_000", "policy.wrong_type"),
         ("port: 65536", "policy.bad_value: `65536` is out of range"),
+        ("ratio: 00.5", "policy.bad_value: `00.5` begins with a zero"),
+        ("ratio: 010", "policy.bad_value: `010` begins with a zero"),
         ("ratio: inf", "policy.wrong_type: `ratio` must be a number"),
         ("ratio: 1e999", "policy.wrong_type: `ratio` must be a number"),
         ("limit: 1024", "policy.bad_value: `1024` has no unit (write a whole number and its unit (powers of 1024)"),

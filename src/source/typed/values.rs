@@ -223,7 +223,7 @@ leaf_type!(DurationValue, DURATION, |node| {
     Ok(DurationValue { duration, span: node.span() })
 }, {
     "type": "string",
-    "pattern": "^([0-9]+(ms|s|m|h|d)|\\$\\{env\\..+\\})$",
+    "pattern": "^((0|[1-9][0-9]*)(ms|s|m|h|d)|\\$\\{env\\..+\\})$",
     "examples": ["250ms", "30s", "5m", "1h", "7d"]
 });
 
@@ -254,7 +254,7 @@ leaf_type!(Size, SIZE, |node| {
     Ok(Size { bytes, span: node.span() })
 }, {
     "type": "string",
-    "pattern": "^([0-9]+(B|KiB|MiB|GiB|TiB)|\\$\\{env\\..+\\})$",
+    "pattern": "^((0|[1-9][0-9]*)(B|KiB|MiB|GiB|TiB)|\\$\\{env\\..+\\})$",
     "examples": ["512B", "64KiB", "10MiB", "1GiB"]
 });
 

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::compile::Compile;
+use crate::source::units::parse_digits;
 use crate::source::{DurationValue, Literal, OneOrMany, Spanned};
 use crate::upstream::{Check, Patience};
 
@@ -83,7 +84,7 @@ impl HealthDoc {
         let mut expect = Vec::new();
         for literal in self.expect.iter().flat_map(|list| list.iter()) {
             let word = cx.literal(literal)?;
-            match word.parse::<u16>().ok().filter(|number| (200..600).contains(number)).map(StatusCode::from_u16) {
+            match parse_digits::<u16>(&word).filter(|number| (200..600).contains(number)).map(StatusCode::from_u16) {
                 Some(Ok(status)) => expect.push(status),
                 _ => return cx.refuse(CODE, literal.span(), format!("`{word}` is no status of an answer"), HELP),
             }
