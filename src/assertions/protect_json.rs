@@ -67,7 +67,7 @@ pub const KIND: Kind = Kind {
         FaultDoc {
             code: "protect_json.content_type",
             status: 415,
-            doc: "The body does not call itself JSON in UTF-8: no `application/json`, no `+json`, or another charset. 502 for a response.",
+            doc: "The body does not call itself JSON in UTF-8: neither `application/json` nor `text/json` nor a type that ends in `+json`, or another charset. 502 for a response.",
         },
     ],
     examples: &[

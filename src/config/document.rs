@@ -168,7 +168,8 @@ enum OnReload {
 struct AuditDoc {
     /// `stdout`.
     #[serde(default)]
-    to: Option<Spanned<AuditTo>>,
+    #[schemars(with = "Option<AuditTo>")]
+    to: Option<Node>,
     /// A file that lines are appended to.
     #[serde(default)]
     file: Option<Literal>,
@@ -180,10 +181,18 @@ struct AuditDoc {
     store: Option<Node>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 enum AuditTo {
     Stdout,
+}
+
+impl AuditTo {
+    fn word(self) -> &'static str {
+        match self {
+            AuditTo::Stdout => "stdout",
+        }
+    }
 }
 
 /// Pauses after failed guesses.
@@ -418,10 +427,17 @@ impl AuditDoc {
         if let Some(store) = &self.store {
             not_supported("audit: store", store.span(), diags);
         }
-        match (self.file, self.to) {
+        let to = self.to.as_ref().filter(|to| !to.is_null());
+        if let Some(to) = to.filter(|to| to.as_text() != Some(AuditTo::Stdout.word())) {
+            let message = "`to` can only be `stdout`".to_owned();
+            let help = "write `to: stdout`; records go to a file with `audit: { file: NAME }`, without `to`";
+            refuse("policy.bad_value", to.span(), message, help, diags);
+            return To::Stdout;
+        }
+        match (self.file, to.map(Node::span)) {
             (Some(file), Some(to)) => {
                 let message = "records go to one place: `to` or `file`".to_owned();
-                let second = if to.span > file.span() { to.span } else { file.span() };
+                let second = if to > file.span() { to } else { file.span() };
                 refuse("config.contradiction", second, message, "remove one of them", diags);
                 To::Stdout
             }

@@ -197,6 +197,16 @@ fn a_pipe_is_no_configuration_and_is_not_waited_for() {
 }
 
 #[test]
+fn records_in_a_file_are_named_where_they_belong() {
+    for text in ["audit: { to: { file: a.jsonl } }", "audit: { to: file }", "audit: { to: a.jsonl }"] {
+        let loaded = read_text(text);
+        let one = loaded.diags.iter().next().unwrap();
+        let help = one.help.as_deref().unwrap_or_default();
+        assert!(help.contains("`audit: { file: NAME }`"), "{text}: {one:?}");
+    }
+}
+
+#[test]
 fn only_listed_variables_reach_the_policies() {
     let environment = Config { env: vec!["PATH".into(), "NOT_SET_ANYWHERE".into()], ..Config::default() }.environment();
     assert_eq!(environment.values.env.len(), 1);

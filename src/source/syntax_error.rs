@@ -66,6 +66,18 @@ fn tab_at_fault(text: &str, line: &Line<'_>, kind: &ErrorKind) -> Option<usize> 
     Some(line.start + behind.find('\t')?)
 }
 
+/// Whether an escape names no character: half a surrogate pair, or something above Unicode's end.
+fn names_no_character(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidLowSurrogate
+            | ErrorKind::InvalidLowSurrogateHexEscape
+            | ErrorKind::MissingLowSurrogate
+            | ErrorKind::UnpairedLowSurrogate
+            | ErrorKind::InvalidUnicodeEscape
+    )
+}
+
 fn message(kind: &ErrorKind) -> String {
     let text = match kind {
         ErrorKind::ExpectedBlockMappingKey => "expected another `key: value` of this mapping, or its end",
@@ -84,6 +96,8 @@ fn message(kind: &ErrorKind) -> String {
             "text stands behind a closing quote"
         }
         ErrorKind::UnknownQuotedScalarEscape => "this quoted text has an unknown escape",
+        ErrorKind::InvalidQuotedScalarHexEscape => "an escape of this quoted text has too few digits",
+        kind if names_no_character(kind) => "this quoted text has an escape that names no character",
         ErrorKind::BlockSequenceEntryNotAllowed | ErrorKind::BlockEntryInFlowCollection => {
             "a list item `- ` cannot begin here"
         }
@@ -113,6 +127,15 @@ fn cure(line: &Line<'_>, kind: &ErrorKind) -> Option<String> {
         }
         ErrorKind::UnknownQuotedScalarEscape => {
             return Some("in double quotes `\\` begins an escape: write `\\\\`, or use single quotes".to_owned());
+        }
+        ErrorKind::InvalidQuotedScalarHexEscape => {
+            let digits = "behind `\\x` stand two, behind `\\u` four hexadecimal digits, behind `\\U` eight";
+            return Some(digits.to_owned());
+        }
+        kind if names_no_character(kind) => {
+            let pairs = "`\\uD800` to `\\uDFFF` come in pairs (`\\uD83D\\uDE00`); one escape for any character is \
+                         `\\U0001F600`, at most `\\U0010FFFF`";
+            return Some(pairs.to_owned());
         }
         ErrorKind::InvalidTrailingDoubleQuotedScalar => return Some(double_quote_cure(line)),
         ErrorKind::UnclosedFlowCollection { open } => {
