@@ -13,9 +13,11 @@ use crate::engine::exchange::Exchange;
 use crate::engine::read::Side;
 
 /// Fields that describe the bytes of a body in one coding (RFC 9110 §8.6, RFC 9530; §14.3 for ranges of it).
-const OF_ITS_BYTES: [HeaderName; 5] = [
+/// `Content-MD5` is no standard any more (RFC 7231 appendix B) and still sent.
+pub const OF_ITS_BYTES: [HeaderName; 6] = [
     header::CONTENT_LENGTH,
     header::ACCEPT_RANGES,
+    HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
