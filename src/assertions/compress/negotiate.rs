@@ -2,6 +2,9 @@
 
 use http::{HeaderMap, header};
 
+/// The weight of what is wanted most, and of what has none, in thousandths.
+const WEIGHT_MAX: u16 = 1000;
+
 /// Whether `Accept-Encoding` admits this coding and does not rather have none. Without the field nobody asked for
 /// a coding.
 pub(super) fn accepts(headers: &HeaderMap, coding: &str) -> bool {
@@ -12,7 +15,7 @@ pub(super) fn accepts(headers: &HeaderMap, coding: &str) -> bool {
         let word = parts.next().unwrap_or_default();
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         // What is no weight asks for nothing.
-        let weight = weight.map_or(1.0, |weight| weight.parse::<f32>().unwrap_or(0.0));
+        let weight = weight.map_or(WEIGHT_MAX, |weight| thousandths(weight).unwrap_or(0));
         if word == "*" {
             any = Some(weight);
         } else if word.eq_ignore_ascii_case("identity") {
@@ -21,8 +24,20 @@ pub(super) fn accepts(headers: &HeaderMap, coding: &str) -> bool {
             named = Some(weight);
         }
     }
-    let wanted = named.or(any).unwrap_or(0.0);
-    wanted > 0.0 && plain.is_none_or(|plain| wanted >= plain)
+    let wanted = named.or(any).unwrap_or(0);
+    wanted > 0 && plain.is_none_or(|plain| wanted >= plain)
+}
+
+/// A weight in thousandths (RFC 9110 §12.4.2): from `0` to `1`, with at most three decimals.
+fn thousandths(weight: &str) -> Option<u16> {
+    let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
+    let legal = decimals.len() <= 3 && decimals.bytes().all(|byte| byte.is_ascii_digit());
+    let decimals: u16 = format!("{decimals:0<3}").parse().ok().filter(|_| legal)?;
+    match (whole, decimals) {
+        ("0", _) => Some(decimals),
+        ("1", 0) => Some(WEIGHT_MAX),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +57,14 @@ mod tests {
         {
             assert!(takes(field), "{field}");
         }
+        for field in ["gzip;q=1.000", "gzip;q=1.", "gzip;q=0.001", "gzip;q=.5, *", "identity;q=2, gzip;q=0.1"] {
+            assert_eq!(takes(field), !field.contains("=.5"), "{field}");
+        }
         for field in ["", "br", "gzip;q=0", "*, gzip;q=0", "identity, gzip;q=0.5", "*;q=0", "gzip;q=x"] {
+            assert!(!takes(field), "{field}");
+        }
+        for field in ["gzip;q=2", "gzip;q=1.1", "gzip;q=inf", "gzip;q=NaN", "gzip;q=1e-1", "gzip;q=+1", "gzip;q=0.1234"]
+        {
             assert!(!takes(field), "{field}");
         }
         assert!(!accepts(&HeaderMap::new(), "gzip"));
