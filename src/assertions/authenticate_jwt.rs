@@ -166,7 +166,14 @@ impl Assertion for AuthenticateJwt {
         let claims: Vec<_> = self
             .claims
             .into_iter()
-            .map(|(name, node)| Some((name.name, cx.json(&node, Sink::Inside)?)))
+            .map(|(name, node)| {
+                if node.as_list().is_some_and(<[Node]>::is_empty) {
+                    let message = format!("no value of `{}` is possible: nobody could pass", name.name);
+                    let help = "name the values, or write `require: NAME` for any";
+                    return cx.refuse("policy.empty_list", node.span(), message, help);
+                }
+                Some((name.name, cx.json(&node, Sink::Inside)?))
+            })
             .collect::<Option<_>>()?;
         let require: Vec<String> =
             self.require.iter().map(|literal| cx.literal(literal)).collect::<Option<Vec<_>>>()?;

@@ -316,3 +316,13 @@ fn algorithms_that_few_have_are_asked_for_and_shared_secrets_are_keys() {
     let secret = secret + set(&key, steps).split_once("---\n").unwrap().1;
     assert_eq!(codes(&secret), ["policy.bad_provider"], "a shared secret does not stand where others read it");
 }
+
+#[test]
+fn a_claim_that_nothing_can_equal_does_not_load() {
+    let step = |claims: &str| {
+        codes(&set(&key(), &format!("  - authenticate_jwt: {{ issuer: corp, claims: {claims} }}\n  - respond: 204")))
+    };
+    assert!(step("{ tier: [gold, silver] }").is_empty());
+    assert_eq!(step("{ tier: [] }"), ["policy.empty_list"]);
+    assert_eq!(step("{ tier: gold, /a/b: [] }"), ["policy.empty_list"]);
+}
