@@ -16,6 +16,7 @@ use crate::engine::exchange::Exchange;
 use crate::engine::message::Response;
 use crate::engine::program::{EndedBy, Plain, Verdict};
 use crate::engine::read::Side;
+use crate::engine::recode::forget_body;
 use crate::expr::{Place, fault_by};
 use crate::fault::Fault;
 use crate::source::units::parse_digits;
@@ -198,8 +199,7 @@ impl RespondStep {
             None => (HeaderMap::new(), Body::Empty),
         };
         if let Some((bytes, media)) = made {
-            headers.remove(header::CONTENT_LENGTH);
-            headers.remove(header::CONTENT_ENCODING);
+            forget_body(&mut headers);
             headers.insert(header::CONTENT_TYPE, media);
             body = Body::Buffered(bytes);
         }
@@ -266,13 +266,16 @@ mod tests {
     fn what_is_kept_is_the_present_response() {
         let kept = |respond: &str| {
             let steps = format!("  - route: http://127.0.0.1:9000\n  - respond: {respond}");
-            Trial::of(&steps).answering(&[("x-up", "1"), ("content-encoding", "br")], "up").get("/")
+            let fields = [("x-up", "1"), ("content-encoding", "br"), ("etag", "\"1\""), ("content-md5", "x")];
+            Trial::of(&steps).answering(&fields, "up").get("/")
         };
         let outcome = kept("{ keep: true, status: 202, headers: { x-a: b } }");
         assert_eq!((outcome.status, outcome.body.as_str()), (202, "up"));
         assert_eq!((outcome.header("x-up"), outcome.header("x-a")), (Some("1"), Some("b")));
+        assert_eq!((outcome.header("etag"), outcome.header("content-md5")), (Some("\"1\""), Some("x")));
         let outcome = kept("{ keep: true, text: ours }");
         assert_eq!((outcome.body.as_str(), outcome.header("content-encoding")), ("ours", None));
+        assert_eq!((outcome.header("etag"), outcome.header("content-md5")), (None, None));
         let outcome = kept("{ text: ours }");
         assert_eq!((outcome.body.as_str(), outcome.header("x-up")), ("ours", None));
         assert_eq!(kept("{ keep: true, status: \"${string(204)}\" }").body, "");

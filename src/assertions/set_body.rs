@@ -3,8 +3,7 @@
 //! `json` builds a value and writes it out, so text of a client never changes its structure. What described
 //! the old body goes: its content coding (RFC 9110 §8.4), its tag (§8.8.3) and its digests (RFC 9530).
 
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue};
+use http::header;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,7 +15,7 @@ use crate::compile::{Assertion, Category, Compile, Compiled, Example, FaultDoc, 
 use crate::engine::exchange::Exchange;
 use crate::engine::program::{Plain, Verdict};
 use crate::engine::read::Side;
-use crate::engine::recode::OF_ITS_BYTES;
+use crate::engine::recode::forget_body;
 use crate::engine::value::Origin;
 use crate::expr::fault_by;
 use crate::fault::Fault;
@@ -145,7 +144,8 @@ impl SetBodyStep {
             return Err(fault_by(self.origin(), "set_body.too_large", detail));
         }
         if let Some(headers) = x.headers_mut(self.side) {
-            describe(headers, media);
+            forget_body(headers);
+            headers.insert(header::CONTENT_TYPE, media);
             x.set_body(self.side, Body::Buffered(bytes));
         }
         Ok(())
@@ -154,15 +154,6 @@ impl SetBodyStep {
     fn origin(&self) -> Origin {
         self.content.facts().origin
     }
-}
-
-/// Fields of the new body; those of the old one go.
-fn describe(headers: &mut HeaderMap, media: HeaderValue) {
-    const OF_THE_OLD: [HeaderName; 3] = [header::CONTENT_ENCODING, header::CONTENT_RANGE, header::ETAG];
-    for name in OF_THE_OLD.into_iter().chain(OF_ITS_BYTES) {
-        headers.remove(name);
-    }
-    headers.insert(header::CONTENT_TYPE, media);
 }
 
 #[cfg(test)]

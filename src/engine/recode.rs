@@ -14,7 +14,7 @@ use crate::engine::read::Side;
 
 /// Fields that describe the bytes of a body in one coding (RFC 9110 §8.6, RFC 9530; §14.3 for ranges of it).
 /// `Content-MD5` is no standard any more (RFC 7231 appendix B) and still sent.
-pub const OF_ITS_BYTES: [HeaderName; 6] = [
+const OF_ITS_BYTES: [HeaderName; 6] = [
     header::CONTENT_LENGTH,
     header::ACCEPT_RANGES,
     HeaderName::from_static("content-md5"),
@@ -69,6 +69,15 @@ impl Exchange {
             headers.remove(name);
         }
         weaken(headers);
+    }
+}
+
+/// Forgets what described a body in whose place another one comes: its coding, its part of a whole, its tag and its
+/// digests (RFC 9110 §8.4, §14.4, §8.8.3, RFC 9530). What type the new one has is for the caller to say.
+pub fn forget_body(headers: &mut HeaderMap) {
+    const OF_ITS_FORM: [HeaderName; 3] = [header::CONTENT_ENCODING, header::CONTENT_RANGE, header::ETAG];
+    for name in OF_ITS_FORM.into_iter().chain(OF_ITS_BYTES) {
+        headers.remove(name);
     }
 }
 
