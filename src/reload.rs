@@ -72,7 +72,7 @@ pub struct Reloader {
     files: Arc<Files>,
     reuse: Reuse,
     documents: Vec<Document>,
-    /// Version of a set that was refused; it is not tried again by itself.
+    /// What a set that was refused is [known by](known_by); it is not tried again by itself.
     refused: Option<String>,
     config_digest: Option<[u8; 32]>,
     shelf: Shelf,
@@ -95,7 +95,7 @@ impl Reloader {
         shared.metrics.set("gatewright_serving_last_good", "gauge", KEPT_HELP, u64::from(is_refused));
         let to_keep = (!is_refused).then(|| ToKeep { files: first.files.clone(), outside: first.set.outside });
         let shelf = Shelf::of(&config);
-        let refused = is_refused.then(|| first.files.version().to_owned());
+        let refused = is_refused.then(|| known_by(&first.files));
         let changed = Arc::new(Notify::new());
         let folders = config.folders().to_vec();
         let reloader = Reloader {
@@ -195,13 +195,13 @@ impl Reloader {
         }
         Some(match compiled {
             Ok(Ok(set)) if set.snapshot.services.is_empty() && !self.shared.current().services.is_empty() => {
-                self.refuse(version, Refused::emptied(self.shared.current().services.len()))
+                self.refuse(&files, Refused::emptied(self.shared.current().services.len()))
             }
             Ok(Ok(set)) => self.take(set, files),
-            Ok(Err(refused)) => self.refuse(version, *refused),
+            Ok(Err(refused)) => self.refuse(&files, *refused),
             Err(panic) => {
                 let text = format!("compiling the files failed inside the gateway: {panic}");
-                self.refuse(version, Refused::inside(text))
+                self.refuse(&files, Refused::inside(text))
             }
         })
     }
@@ -235,9 +235,10 @@ impl Reloader {
         report
     }
 
-    fn refuse(&mut self, version: &str, refused: Refused) -> Report {
+    fn refuse(&mut self, files: &Files, refused: Refused) -> Report {
+        let version = files.version();
         let serving = self.shared.current().version.clone();
-        self.refused = Some(version.to_owned());
+        self.refused = Some(known_by(files));
         // Whoever reads the line finds the rest as it says.
         let report = self.note(Outcome::Refused, version, Some(refused.diagnostics));
         tracing::error!(
@@ -297,6 +298,12 @@ impl Reloader {
             tracing::warn!(file = %file.display(), "the configuration has changed: it needs a restart to take effect");
         }
     }
+}
+
+/// The version of a set; nothing where something of it could not be read, which no version tells of: the same files
+/// without that are another set.
+fn known_by(files: &Files) -> String {
+    if files.problems.is_empty() { files.version().to_owned() } else { String::new() }
 }
 
 /// Documents that serve and that the new set no longer has, while their file is still there.

@@ -354,6 +354,7 @@ mod tests {
         let files = Files::read(&folders);
         assert_eq!((files.list.len(), files.problems.len()), (1, 1), "{:?}", files.problems);
         assert!(files.problems[0].0.contains("pipe.yaml: cannot be read: it is a pipe"), "{:?}", files.problems);
+        assert_eq!(Files::listing(&folders), files.listing, "the folders are at rest all the same");
         std::fs::remove_file(path.join("pipe.yaml")).unwrap();
         assert!(Files::read_again(&folders, &files).problems.is_empty());
         std::fs::remove_dir_all(path).unwrap();

@@ -84,6 +84,28 @@ fn good_files_are_taken_and_broken_ones_are_not() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_refuses_the_set_until_it_is_gone() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let gateway = Gateway::start(&[("policies/a.yaml", &hello("a", "one"))]);
+    let pipe = gateway.folder.path("policies/pipe.yaml");
+    let refused = || {
+        let refused = gateway.logged("the changed files are not taken");
+        assert!(refused["diagnostics"].as_str().unwrap().contains("it is a pipe"), "{refused}");
+    };
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    refused();
+    gateway.folder.write("policies/a.yaml", &hello("a", "two"));
+    refused();
+    std::fs::remove_file(&pipe).unwrap();
+    gateway.logged("reloaded");
+    assert_eq!(gateway.get("/a").body, "two");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    refused();
+    std::fs::remove_file(&pipe).unwrap();
+    gateway.admin_until("/readyz", |answer| answer.json()["reload_failing"] == false);
+}
+
+#[test]
 fn a_document_that_vanishes_from_its_file_is_named() {
     let both = format!("{}---\n{}", hello("a", "x"), hello("b", "x"));
     let gateway = Gateway::start(&[("policies/both.yaml", &both), ("policies/c.yaml", &hello("c", "x"))]);
