@@ -14,6 +14,7 @@ use crate::policy::testing::given::World;
 use crate::policy::testing::later;
 use crate::policy::testing::stand_in::fields;
 use crate::policy::testing::text::{Bench, Names, TestText, Tree};
+use crate::regular_file;
 use crate::source::{Diagnostic, Diagnostics, Entries, Literal, Node, OneOrMany, Size, Span, Text, read};
 
 /// Largest generated body or file, in bytes: well above every limit that a test could want to pass.
@@ -245,11 +246,7 @@ fn file(base: &Path, name: &Path) -> Result<Bytes, String> {
     if !path.starts_with(&folder) {
         return Err(problem("leads out of the folder of gateway.yaml".into()));
     }
-    let size = std::fs::metadata(&path).map_err(|error| problem(error.to_string()))?.len();
-    if size > GENERATED_BYTES_MAX {
-        return Err(problem(format!("has {size} bytes, at most {GENERATED_BYTES_MAX} are sent")));
-    }
-    std::fs::read(&path).map(Bytes::from).map_err(|error| problem(error.to_string()))
+    regular_file::read(&path, GENERATED_BYTES_MAX).map(Bytes::from).map_err(problem)
 }
 
 fn field(name: &HeaderName, value: &str) -> Result<HeaderValue, String> {
