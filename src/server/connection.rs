@@ -31,7 +31,7 @@ use super::stream::{ConnState, GatedStream, Opening};
 use super::tunnel;
 use super::worker::{CLIENT_FULL, Stage, Worker};
 use super::{Handler, ListenerConfig, Peer};
-use crate::clock::wheel::Timer;
+use crate::clock::wheel::{Timer, Wheel};
 use crate::limits::Limits;
 
 /// How long a connection that is being closed may still send, so that its answer is not lost to a reset.
@@ -82,13 +82,27 @@ pub(super) enum End {
     Cut,
 }
 
+impl Wait {
+    /// Nothing is under way. A beginning that comes to nothing does not end such a wait.
+    fn is_rest(self) -> bool {
+        matches!(self, Wait::First | Wait::Idle(_) | Wait::Leaving)
+    }
+}
+
 /// Deadline of the current wait.
 pub(super) struct Watch {
     timer: Timer,
     wait: Option<(Wait, Stage)>,
+    /// Runs on while a head has begun: half a line, half of it again and no request would last for ever otherwise.
+    rest: Timer,
+    rested: Option<(Wait, Stage)>,
 }
 
 impl Watch {
+    pub(super) fn new(wheel: &Wheel) -> Watch {
+        Watch { timer: wheel.timer(), wait: None, rest: wheel.timer(), rested: None }
+    }
+
     /// For what comes after the wait that was watched.
     pub(super) fn timer(&self) -> &Timer {
         &self.timer
@@ -96,14 +110,19 @@ impl Watch {
 
     /// Follows the connection to its current wait; whether that has lasted too long.
     pub(super) fn is_over(&mut self, wait: Wait, stage: Stage, limits: &Limits, cx: &mut Context<'_>) -> bool {
-        if self.wait != Some((wait, stage)) {
-            self.wait = Some((wait, stage));
+        let now = Some((wait, stage));
+        let is_new = std::mem::replace(&mut self.wait, now) != now;
+        let (timer, is_new) = match wait.is_rest() {
+            true => (&self.rest, std::mem::replace(&mut self.rested, now) != now),
+            false => (&self.timer, is_new),
+        };
+        if is_new {
             match allowed(wait, stage, limits) {
-                Some(time) => self.timer.set(time),
-                None => self.timer.clear(),
+                Some(time) => timer.set(time),
+                None => timer.clear(),
             }
         }
-        wait != Wait::Busy && self.timer.poll_expired(cx).is_ready()
+        wait != Wait::Busy && timer.poll_expired(cx).is_ready()
     }
 }
 
@@ -170,7 +189,7 @@ pub(super) async fn serve<H: Handler>(
     permit: &mut ConnectionPermit,
 ) {
     let state = Rc::new(ConnState::new(Gate::new(&worker.limits)));
-    let mut watch = Watch { timer: worker.wheel.timer(), wait: None };
+    let mut watch = Watch::new(&worker.wheel);
     let mut bare = Noted::new(bare, state.clone());
     if is_trusted(peer.address.ip().to_canonical(), &listener.announcing_proxies) {
         match proxy::read(&mut bare, &mut watch, &worker).await {
@@ -357,4 +376,38 @@ pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, tim
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::clock::wheel::TICK;
+
+    /// Waits one after the other, over and over, a tick each: ticks until one has lasted too long, at most 1000.
+    fn lasts(waits: &[Wait]) -> Option<usize> {
+        let limits = Limits { head_time: TICK * 20, keep_alive: TICK * 100, body_idle: TICK * 20, ..Limits::default() };
+        let wheel = Wheel::new();
+        let mut watch = Watch::new(&wheel);
+        let mut cx = Context::from_waker(Waker::noop());
+        waits.iter().cycle().take(1000).position(|wait| {
+            wheel.turn();
+            watch.is_over(*wait, Stage::Serving, &limits, &mut cx)
+        })
+    }
+
+    #[test]
+    fn beginnings_that_come_to_nothing_do_not_make_a_wait_longer() {
+        use Wait::{Busy, First, Head, Idle, Leaving, Write};
+        assert!(lasts(&[First, Head(0)]).is_some_and(|ticks| ticks < 25));
+        assert!(lasts(&[Idle(1), Head(1)]).is_some_and(|ticks| (100..105).contains(&ticks)));
+        assert!(lasts(&[Idle(1), Head(1), Write(5)]).is_some_and(|ticks| ticks < 105));
+        assert!(lasts(&[Leaving, Head(1)]).is_some_and(|ticks| ticks < 25));
+        assert!(lasts(&[Head(1)]).is_some_and(|ticks| (20..25).contains(&ticks)));
+        // A request does.
+        assert_eq!(lasts(&[Idle(1), Head(1), Busy, Idle(2), Head(2), Busy]), None);
+        assert_eq!(lasts(&[Write(1), Write(2)]), None);
+        assert_eq!(lasts(&[Busy]), None);
+    }
 }
