@@ -44,7 +44,7 @@ use tokio::sync::watch;
 pub use address::{Address, Passed};
 pub use bare::Bound;
 pub use client_ip::client_ip;
-pub use head::{check_head, check_server_name, split_host};
+pub use head::{METHOD_MAX, check_head, check_server_name, split_host};
 pub use refusal::{BUSY_RETRY_S, Refusal};
 pub use shared::Shared;
 pub use worker::Seat;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use crate::body::Body;
 use crate::engine::value::Text;
 use crate::path::CanonicalPath;
+use crate::server::split_host;
 
 /// What the client asks.
 pub struct Request {
@@ -56,24 +57,27 @@ impl Request {
     /// A request whose head was checked and whose path is canonical.
     pub fn new(parts: http::request::Parts, path: CanonicalPath, scheme: &'static str, body: Body) -> Request {
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let authority = match parts.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
-        };
-        let (host, port) = split_authority(authority, if scheme == "https" { 443 } else { 80 });
-        // The dot of the root (RFC 1034 §3.1) names the same host.
-        let host = host.strip_suffix('.').unwrap_or(host);
+        let upgrade = asked_upgrade(&parts);
+        let named = named_host(&parts);
+        let mut headers = parts.headers;
+        let is_host = |field: &HeaderValue| field.to_str().ok().and_then(split_host).is_some();
+        if !headers.get_all(header::HOST).iter().all(is_host) {
+            // Refused, and a password may be in it.
+            headers.remove(header::HOST);
+        }
+        let (host, port) = named.unwrap_or_default();
+        let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
         Request {
-            upgrade: asked_upgrade(&parts),
+            upgrade,
             method: parts.method,
             scheme,
-            host: host.to_ascii_lowercase().into(),
+            host,
             port,
             version: parts.version,
             target,
             path,
             changed_query: None,
-            headers: parts.headers,
+            headers,
             body,
             json: OnceCell::new(),
         }
@@ -150,6 +154,18 @@ impl Response {
     pub fn json(&self, depth_max: usize) -> Result<&Arc<Json>, Unreadable> {
         self.json.get_or_init(|| parse_json(&self.headers, &self.body, depth_max)).as_ref().map_err(Clone::clone)
     }
+}
+
+/// The host of a request as everything behind compares it, with its port where one is said.
+fn named_host(parts: &http::request::Parts) -> Option<(Text, Option<u16>)> {
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(header::HOST)?.to_str().ok()?,
+    };
+    let (host, port) = split_host(authority)?;
+    // The dot of the root (RFC 1034 §3.1) names the same host.
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some((host.to_ascii_lowercase().into(), port))
 }
 
 /// The one protocol that a request asks for, in HTTP/1.1 and with the word in Connection that it takes.
@@ -280,6 +296,21 @@ mod tests {
         {
             let parts = http::Request::get("/").header("host", field).body(()).unwrap().into_parts().0;
             assert_eq!(&*Request::new(parts, CanonicalPath::root(), "http", Body::Empty).host, host);
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_kept_nowhere() {
+        for (target, field) in [
+            ("http://u:secret@a.test/", "a.test"),
+            ("http://a.test/", "u:secret@a.test"),
+            ("/", "u:secret@a.test"),
+            ("http://u:secret@a.test/", "u:secret@a.test"),
+        ] {
+            let parts = http::Request::get(target).header("host", field).body(()).unwrap().into_parts().0;
+            let request = Request::new(parts, CanonicalPath::root(), "http", Body::Empty);
+            assert!(!request.host.contains("secret"), "{target} {field}");
+            assert!(!format!("{:?}", request.headers).contains("secret"), "{target} {field}");
         }
     }
 

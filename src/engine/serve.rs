@@ -19,6 +19,7 @@ use crate::engine::value::Text;
 use crate::engine::worker::Worker;
 use crate::fault::Fault;
 use crate::path::{CanonicalPath, decode_segment};
+use crate::server::METHOD_MAX;
 use crate::upstream::{remove_hop_by_hop, remove_where};
 
 /// Time that `on_fault` has at least, also where the pipeline has used up the request's own.
@@ -41,10 +42,17 @@ pub fn serve(
 pub fn exchange(
     worker: Rc<Worker>,
     client: Client,
-    parts: http::request::Parts,
+    mut parts: http::request::Parts,
     body: Body,
     refused: Option<Box<Fault>>,
 ) -> Box<Exchange> {
+    // Such a method was refused; of it no more is kept.
+    let method = parts.method.as_str().as_bytes();
+    if let Some(Ok(beginning)) =
+        method.get(..METHOD_MAX).filter(|kept| kept.len() < method.len()).map(Method::from_bytes)
+    {
+        parts.method = beginning;
+    }
     let canonical = CanonicalPath::parse(parts.uri.path());
     let path_refused = canonical.is_err();
     let (path, refused) = match (canonical, refused) {

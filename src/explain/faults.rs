@@ -257,7 +257,7 @@ pub(super) const PAGES: &[Page] = &[
         400,
         "request.method",
         "The method is none that is taken here.",
-        "CONNECT and TRACE are refused; methods are written in capitals.",
+        "CONNECT and TRACE are refused with the status 405, methods of more than 64 bytes with 400; methods are written in capitals.",
     ),
     fault(
         505,

@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::client_ip::client_ip;
+use super::head::name_host;
 use super::refusal::Refusal;
 use super::shared::RequestPermit;
 use super::stream::ConnState;
@@ -43,9 +44,10 @@ pub(super) struct Sent {
 
 impl<H: Handler> Client<H> {
     /// Answers one request.
-    pub(super) async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Sent>, Infallible> {
+    pub(super) async fn answer(self: Rc<Self>, mut request: Request<Incoming>) -> Result<Response<Sent>, Infallible> {
         let taken = self.state.taken.get() + 1;
         self.state.taken.set(taken);
+        name_host(&mut request);
         let peer = self.peer_of(&request);
         let Some(permit) = self.worker.shared.begin() else {
             self.handler.refused(&peer, IN_FLIGHT);

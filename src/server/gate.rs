@@ -11,11 +11,14 @@
 use http::StatusCode;
 use memchr::memchr;
 
+use super::head::METHOD_MAX;
 use super::refusal::Refusal;
 use crate::limits::Limits;
 
 /// Bytes of one chunk-size line with its extensions (RFC 9112 §7.1.1), which are never forwarded.
 const CHUNK_LINE: usize = 4 * 1024;
+/// Bytes of a method of which the end comes too late.
+const METHOD_TOO_LONG: usize = METHOD_MAX + 1;
 /// Digits of a chunk size: as many as 64 bits hold.
 const CHUNK_DIGITS: usize = 16;
 
@@ -23,6 +26,7 @@ const BAD: StatusCode = StatusCode::BAD_REQUEST;
 const LARGE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 const LINE_END: Refusal = Refusal::new("request.line_end", BAD, "a line must end with CR LF");
 const LINE: Refusal = Refusal::new("request.line", BAD, "a request line is method, target, version");
+const METHOD: Refusal = Refusal::new("request.method", BAD, "no method has so long a name");
 const FRAGMENT: Refusal = Refusal::new("request.target", BAD, "a target cannot have a fragment");
 const VERSION: Refusal =
     Refusal::new("request.version", StatusCode::HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and HTTP/1.0 are taken");
@@ -208,9 +212,10 @@ impl Gate {
                 _ => LINE,
             });
         }
-        match memchr(b'#', text) {
-            Some(_) => Err(FRAGMENT),
-            None => Ok(()),
+        match (memchr(b' ', text), memchr(b'#', text)) {
+            (Some(METHOD_TOO_LONG..) | None, _) => Err(METHOD),
+            (_, Some(_)) => Err(FRAGMENT),
+            (_, None) => Ok(()),
         }
     }
 
@@ -333,6 +338,8 @@ mod tests {
     #[test]
     fn what_could_be_read_differently_is_stopped() {
         let long = format!("{GET}x: {}\r\n\r\n", "y".repeat(512));
+        let method = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(METHOD_MAX + 1));
+        assert_eq!(feed(method.get(1..).unwrap().as_bytes(), 100), (1, method.len() - 1, None));
         let table: &[(&str, u64, &str)] = &[
             ("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 0, "request.framing"),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n", 0, "request.framing"),
@@ -360,6 +367,7 @@ mod tests {
             ("GET /\tHTTP/1.1\r\n\r\n", 0, "request.line"),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0, "request.version"),
             (&long, 0, "request.head_too_large"),
+            (&method, 0, "request.method"),
             ("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\nf:\r\n\r\n", 0, "request.too_many_headers"),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", 1, "request.chunk"),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", 1, "request.chunk"),

@@ -6,7 +6,7 @@
 
 use http::header::{ALLOW, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, StatusCode, Uri, Version};
+use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::Peer;
 use crate::fault::Fault;
@@ -14,6 +14,8 @@ use crate::limits::Limits;
 
 /// Methods named to a client that used one the gateway never takes.
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+/// Longest method: those that are registered have at most 17 bytes, and each stands whole in its record.
+pub const METHOD_MAX: usize = 64;
 /// Bytes of a header field beside name and value: `: ` and the line end.
 const FIELD_OVERHEAD: usize = 4;
 /// Bytes of a request line beside method and target: two blanks, the version and the line end.
@@ -36,14 +38,27 @@ pub fn check_server_name(parts: &Parts, peer: &Peer) -> Result<(), Box<Fault>> {
     let Some(named) = peer.tls.as_ref().filter(|_| !peer.is_proxy).and_then(|tls| tls.server_name.as_deref()) else {
         return Ok(());
     };
-    let field = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let authority = parts.uri.authority().map(|authority| authority.as_str()).or(field);
-    let Some((host, _)) = authority.and_then(split_host) else { return Ok(()) };
-    if host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(named) {
+    let field = parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
+    let Some(asked) = parts.uri.authority().map(|authority| authority.as_str()).or(field) else { return Ok(()) };
+    // What cannot be read is another host.
+    let is_same = |host: &str| host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(named);
+    if split_host(asked).is_some_and(|(host, _)| is_same(host)) {
         return Ok(());
     }
     let text = format!("this connection was made for \"{named}\", the request is for another host");
     Err(refuse(StatusCode::MISDIRECTED_REQUEST, "request.misdirected", text))
+}
+
+/// Writes the host of an absolute target in HTTP/1.0, which may do without the field, into a Host field: that is where
+/// everybody looks for it.
+pub(super) fn name_host<B>(request: &mut Request<B>) {
+    if request.version() != Version::HTTP_10 || request.headers().contains_key(HOST) {
+        return;
+    }
+    let named = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(named)) = named {
+        request.headers_mut().insert(HOST, named);
+    }
 }
 
 fn check(parts: &Parts, limits: &Limits) -> Result<(), Box<Fault>> {
@@ -103,6 +118,11 @@ fn check_method(method: &Method) -> Result<(), Box<Fault>> {
         let fault = refuse(StatusCode::METHOD_NOT_ALLOWED, "request.method", text);
         return Err(fault.with_header(ALLOW, ALLOWED));
     }
+    let length = method.as_str().len();
+    if length > METHOD_MAX {
+        let text = format!("a method may have {METHOD_MAX} bytes, this one has {length}");
+        return Err(refuse(StatusCode::BAD_REQUEST, "request.method", text));
+    }
     Ok(())
 }
 
@@ -149,7 +169,7 @@ fn check_host(parts: &Parts) -> Result<(), Box<Fault>> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
-        (None, _) if parts.version == Version::HTTP_10 => return Ok(()),
+        (None, _) if parts.version == Version::HTTP_10 && parts.uri.authority().is_none() => return Ok(()),
         (None, _) => return bad("a request must have a Host field"),
         (Some(_), Some(_)) => return bad("a request must have one Host field, this one has several"),
     };
@@ -194,6 +214,11 @@ pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
 }
 
 fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Box<Fault>> {
+    // In HTTP/1.1 the gate has refused them.
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        let text = "a request must have one Content-Length field, this one has several";
+        return Err(refuse(StatusCode::BAD_REQUEST, "request.framing", text));
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     let bad = |text: &str| Err(refuse(StatusCode::BAD_REQUEST, "request.transfer_encoding", text));
@@ -212,7 +237,6 @@ fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Box<Fault>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
 
     type Fields = &'static [(&'static str, &'static str)];
 
@@ -234,12 +258,22 @@ mod tests {
         }
     }
 
+    /// Method, target, version, fields and what comes of them.
+    type Row = (&'static str, &'static str, Version, Fields, &'static str);
+
+    fn check_all(table: &[Row]) {
+        for (method, target, version, fields, expected) in table {
+            let found = code(&parts(method, target, *version, fields), &Limits::default());
+            assert_eq!(found, *expected, "{method} {target} {fields:?}");
+        }
+    }
+
     #[test]
     fn what_hyper_lets_through_is_refused() {
         let host: Fields = &[("host", "a.test")];
         let new = Version::HTTP_11;
         let old = Version::HTTP_10;
-        let table: &[(&str, &str, Version, Fields, &str)] = &[
+        let table: &[Row] = &[
             ("GET", "/a?b=c[]&d=%20", new, host, "ok"),
             ("GET", "/a", old, &[], "ok"),
             ("OPTIONS", "*", new, host, "ok"),
@@ -254,6 +288,13 @@ mod tests {
             ("GET", "/caf\u{e9}", new, host, "400 request.target"),
             ("CONNECT", "a.test:22", new, host, "405 request.method"),
             ("TRACE", "/", new, host, "405 request.method"),
+            (
+                "A-METHOD-OF-SIXTY-FOUR-BYTES-AND-ONE-MORE-IS-LONGER-THAN-ANYBODY-S",
+                "/",
+                new,
+                host,
+                "400 request.method",
+            ),
             ("GET", "/", new, &[], "400 request.host"),
             ("GET", "/", new, &[("host", "a"), ("host", "a")], "400 request.host"),
             ("GET", "/", old, &[("host", "a"), ("host", "b")], "400 request.host"),
@@ -270,7 +311,18 @@ mod tests {
             ("GET", "http://b.test/", new, host, "400 request.host"),
             ("GET", "http://a.test:81/", new, host, "400 request.host"),
             ("GET", "http://u@a.test/", new, host, "400 request.host"),
+            ("GET", "http://a.test/", old, host, "ok"),
+            ("GET", "http://b.test/", old, host, "400 request.host"),
             ("GET", "/", new, &[("host", "a"), ("x_y", "1")], "400 request.header_name"),
+            ("GET", "/", new, &[("host", "a"), ("upgrade", "h2c"), ("http2-settings", "AA")], "ok"),
+        ];
+        check_all(table);
+    }
+
+    #[test]
+    fn a_body_ends_in_one_place() {
+        let (new, old) = (Version::HTTP_11, Version::HTTP_10);
+        check_all(&[
             ("POST", "/", new, &[("host", "a"), ("transfer-encoding", "Chunked")], "ok"),
             (
                 "POST",
@@ -294,12 +346,37 @@ mod tests {
                 &[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")],
                 "400 request.transfer_encoding",
             ),
-            ("GET", "/", new, &[("host", "a"), ("upgrade", "h2c"), ("http2-settings", "AA")], "ok"),
-        ];
-        for (method, target, version, fields, expected) in table {
-            let found = code(&parts(method, target, *version, fields), &Limits::default());
-            assert_eq!(found, *expected, "{method} {target} {fields:?}");
+            (
+                "POST",
+                "/",
+                new,
+                &[("host", "a"), ("content-length", "3"), ("content-length", "3")],
+                "400 request.framing",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_host_of_a_target_in_http_1_0_is_held_to_the_rules_of_the_field() {
+        for (target, expected) in [
+            ("http://a.test:81/", "ok"),
+            ("/", "ok"),
+            ("http://u@a.test/", "400 request.host"),
+            ("http://u:secret@a.test/", "400 request.host"),
+            ("http://a.test:99999/", "400 request.host"),
+            ("http://a.test:/", "400 request.host"),
+        ] {
+            let mut request = Request::from_parts(parts("GET", target, Version::HTTP_10, &[]), ());
+            let unnamed = parts("GET", target, Version::HTTP_10, &[]);
+            if unnamed.uri.authority().is_some() {
+                assert_eq!(code(&unnamed, &Limits::default()), "400 request.host", "nobody has named {target}");
+            }
+            name_host(&mut request);
+            assert_eq!(code(&request.into_parts().0, &Limits::default()), expected, "{target}");
         }
+        let mut request = Request::from_parts(parts("GET", "http://a.test:81/", Version::HTTP_10, &[]), ());
+        name_host(&mut request);
+        assert_eq!(request.headers()[HOST], "a.test:81");
     }
 
     #[test]
@@ -353,6 +430,9 @@ mod tests {
             ("/", "b.test", false),
             ("/", "sub.a.test", false),
             ("https://b.test/", "b.test", false),
+            ("https://u@a.test/", "a.test", false),
+            ("https://a.test:99999/", "a.test", false),
+            ("/", "a.test:", false),
         ] {
             let parts = parts("GET", target, Version::HTTP_11, &[("host", host)]);
             let fault = check_server_name(&parts, &direct).err().map(|fault| fault.code.to_string());

@@ -104,6 +104,8 @@ fn heads_are_held_to_the_rules_of_http_1() {
     let bench = bench(1, Limits { headers: 10, ..Limits::default() });
     let with = |name: &str, value: &str| Request::get("http://a.test/").header(name, value).body(()).unwrap();
     let many = (0..11).fold(Request::get("http://a.test/"), |all, index| all.header(format!("x-{index}"), "y"));
+    let mut two_lengths = with("content-length", "0");
+    two_lengths.headers_mut().append("content-length", http::HeaderValue::from_static("0"));
     let table = [
         (with("host", "a.test"), 200, "hello"),
         (with("host", "b.test"), 400, "request.host"),
@@ -115,6 +117,8 @@ fn heads_are_held_to_the_rules_of_http_1() {
         (Request::trace("http://a.test/").body(()).unwrap(), 405, "request.method"),
         (Request::connect("a.test:22").body(()).unwrap(), 405, "request.method"),
         (many.body(()).unwrap(), 431, "request.too_many_headers"),
+        (Request::builder().method(&*"M".repeat(65)).uri("http://a.test/").body(()).unwrap(), 400, "request.method"),
+        (two_lengths, 400, "request.framing"),
     ];
     block(async {
         let client = Http2::connect(&bench).await;
