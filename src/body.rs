@@ -3,6 +3,7 @@
 //! A streamed body counts its bytes, its silences and its rate while it is read, and remembers what
 //! ended it: the one who forwards it learns from [`Ending`] whether the sender was at fault.
 
+mod arriving;
 mod outgoing;
 mod trailers;
 mod tunnel;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
+pub use arriving::{Arriving, Rest};
 pub use outgoing::{Hold, Outgoing};
 pub use trailers::Trailers;
 pub use tunnel::{Duplex, Tunnel};
@@ -109,7 +110,7 @@ pub struct BodyLimits {
 
 /// A body on its way in from a client or an upstream.
 pub struct Inbound {
-    incoming: Incoming,
+    incoming: Arriving,
     limits: BodyLimits,
     /// The limit of bytes is a policy's.
     restricted: bool,
@@ -130,13 +131,13 @@ pub struct Inbound {
 
 impl Inbound {
     /// Takes a body that hyper is receiving.
-    pub fn new(incoming: Incoming, limits: BodyLimits, wheel: &Wheel) -> Inbound {
+    pub fn new(incoming: impl Into<Arriving>, limits: BodyLimits, wheel: &Wheel) -> Inbound {
         let (timer, ending) = (wheel.timer(), Ending::default());
         let (read_before, coder) = (None, None);
         let (trailers, until, kept) = (Trailers::Dropped, None, None);
         let (started, restricted) = (None, false);
         Inbound {
-            incoming,
+            incoming: incoming.into(),
             limits,
             restricted,
             timer,
@@ -240,12 +241,12 @@ impl HttpBody for Inbound {
                 Some(Err(refused)) => return this.fail(BodyFault::Coding(refused)),
                 Some(Ok(Pull::Starved)) | None => {}
             }
-            match Pin::new(&mut this.incoming).poll_frame(cx) {
+            match this.incoming.poll_frame(cx) {
                 Poll::Ready(None) => match &mut this.coder {
                     Some(coder) => coder.end(),
                     None => return Poll::Ready(None),
                 },
-                Poll::Ready(Some(Err(error))) => return this.fail(BodyFault::Broken(error.to_string())),
+                Poll::Ready(Some(Err(error))) => return this.fail(BodyFault::Broken(error)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let data = match frame.into_data() {
                         Ok(data) => data,

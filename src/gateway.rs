@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::{Body as _, Incoming};
 
 use crate::audit::metrics::{Outcome, ServiceMetrics};
 use crate::audit::record::Record;
 use crate::audit::sink::Sink;
-use crate::body::{Body, BodyLimits, Inbound, Outgoing, Trailers};
+use crate::body::{Arriving, Body, BodyLimits, Inbound, Outgoing, Trailers};
 use crate::engine::exchange::Client;
 use crate::engine::random::Random;
 use crate::engine::serve::serve;
@@ -76,7 +75,7 @@ async fn flush_records(worker: Weak<Worker>) {
 }
 
 impl Handler for Gateway {
-    fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>> {
+    fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Arriving>) -> impl Future<Output = Response<Outgoing>> {
         let (parts, incoming) = request.into_parts();
         let body = match incoming.is_end_stream() {
             true => Body::Empty,

@@ -18,6 +18,7 @@ mod gate;
 mod handshake;
 mod head;
 mod http2;
+mod leftover;
 mod proxy;
 mod refusal;
 mod shared;
@@ -37,7 +38,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
@@ -49,7 +49,7 @@ pub use refusal::{BUSY_RETRY_S, Refusal};
 pub use shared::Shared;
 pub use worker::Seat;
 
-use crate::body::Outgoing;
+use crate::body::{Arriving, Outgoing};
 use crate::limits::Limits;
 use crate::tls::{Listening, Session};
 use address::{BoundAll, SocketFile, bind_all};
@@ -112,7 +112,10 @@ pub trait Handler: 'static {
     /// Answers one request. Dropped when the client leaves; a panic ends only this connection.
     ///
     /// [`check_head`] is the handler's to call, so that its fault is answered and recorded like any other.
-    fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> impl Future<Output = Response<Outgoing>>;
+    fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Arriving>) -> impl Future<Output = Response<Outgoing>>;
+
+    /// What is dropped from now on was cut because a drain took too long: no client has left it.
+    fn cut(&self) {}
 
     /// Notes what never became a request, or was answered without the handler.
     fn refused(&self, peer: &Peer, refusal: Refusal);

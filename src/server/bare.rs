@@ -104,6 +104,14 @@ impl Bare {
         }
     }
 
+    /// Whoever drops it resets the connection. A Unix socket has nothing of that kind.
+    pub(super) fn reset_at_close(&self) {
+        if let Bare::Tcp(tcp) = self {
+            // Where it fails there is no connection any more.
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// Lets small writes leave at once: without it an answer in two writes waits for the client's delayed
     /// acknowledgement.
     pub(super) fn send_at_once(&self) -> io::Result<()> {

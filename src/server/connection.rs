@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +24,7 @@ use super::exchange::Client;
 use super::gate::Gate;
 use super::handshake::shake_hands;
 use super::http2;
+use super::leftover::{Leftover, READER_TIME, Skipped};
 use super::proxy;
 use super::refusal::Refusal;
 use super::shared::ConnectionPermit;
@@ -67,6 +69,10 @@ pub(super) enum Wait {
     Leaving,
     /// The client, to read; by bytes written so far.
     Write(u64),
+    /// The reader of a body whose answer has ended; by bytes that have come so far.
+    Reader(u64),
+    /// The rest of such a body, which is thrown away.
+    Rest(u64),
     /// The handler or a body.
     Busy,
 }
@@ -135,7 +141,8 @@ fn allowed(wait: Wait, stage: Stage, limits: &Limits) -> Option<Duration> {
         Wait::Idle(_) if serving => Some(limits.keep_alive),
         Wait::Idle(_) => Some(limits.keep_alive.min(DRAIN_IDLE)),
         Wait::Leaving => Some(LINGER_TIME),
-        Wait::Write(_) => Some(limits.body_idle),
+        Wait::Write(_) | Wait::Rest(_) => Some(limits.body_idle),
+        Wait::Reader(_) => Some(READER_TIME),
         Wait::Busy => None,
     }
 }
@@ -145,6 +152,11 @@ impl ConnState {
         let gate = self.gate.borrow();
         if self.blocked.get() {
             Wait::Write(self.written.get())
+        } else if let Some(leftover) = self.leftover.borrow().as_ref() {
+            match leftover.has_reader() {
+                true => Wait::Reader(gate.passed()),
+                false => Wait::Rest(self.answered.get()),
+            }
         } else if gate.heads() != self.answered.get() {
             Wait::Busy
         } else if gate.is_in_head() {
@@ -154,6 +166,16 @@ impl ConnState {
         } else {
             Wait::Idle(gate.heads())
         }
+    }
+
+    /// Throws away what is left of a body; whether there is nothing more to be thrown away.
+    fn poll_leftover(&self, cx: &mut Context<'_>) -> bool {
+        let mut leftover = self.leftover.borrow_mut();
+        let is_over = leftover.as_mut().is_some_and(|leftover| leftover.poll(cx) == Skipped::Over);
+        if is_over {
+            *leftover = None;
+        }
+        is_over
     }
 
     /// Why the gate refused a head, once every request before it has had its whole answer.
@@ -243,46 +265,99 @@ async fn speak<H: Handler>(socket: Socket, opening: Opening, client: Rc<Client<H
             // already in the socket's buffer would be lost. Such a one is answered and says `close`.
             Pin::new(&mut http).graceful_shutdown();
         }
-        if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
-            return Poll::Ready(End::Http(outcome));
+        loop {
+            if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
+                return Poll::Ready(End::Http(outcome));
+            }
+            if state.prefaced.get() {
+                return Poll::Ready(End::Preface);
+            }
+            if let Some(refusal) = state.refusal() {
+                return Poll::Ready(End::Refused(refusal));
+            }
+            if state.poll_leftover(cx) {
+                continue; // hyper goes on to the next request, or ends
+            }
+            let wait = state.wait();
+            match watch.is_over(wait, stage, &worker.limits, cx) {
+                false => return Poll::Pending,
+                true if matches!(wait, Wait::Reader(_)) => {
+                    state.leftover.borrow_mut().iter_mut().for_each(Leftover::take);
+                }
+                true => return Poll::Ready(End::TimedOut(wait)),
+            }
         }
-        if state.prefaced.get() {
-            return Poll::Ready(End::Preface);
-        }
-        if let Some(refusal) = state.refusal() {
-            return Poll::Ready(End::Refused(refusal));
-        }
-        let wait = state.wait();
-        if watch.is_over(wait, stage, &worker.limits, cx) {
-            return Poll::Ready(End::TimedOut(wait));
-        }
-        Poll::Pending
     })
     .await;
-    let busy = client.state.wait() == Wait::Busy || client.state.blocked.get();
-    let unread = !matches!(client.state.wait(), Wait::First | Wait::Idle(_)) || client.state.gate.borrow().is_in_body();
+    let left = Left::at(&end, &client.state);
     let parts = http.into_parts();
-    let (mut socket, read) = parts.io.into_inner().into_inner();
+    finish(end, left, parts.io.into_inner().into_inner(), parts.read_buf, client, watch).await;
+}
+
+/// In what state a connection was when it ended.
+struct Left {
+    busy: bool,
+    /// Something of a request has come, and nobody has read it.
+    unread: bool,
+    cut_off: bool,
+}
+
+impl Left {
+    fn at(end: &End, state: &ConnState) -> Left {
+        let wait = state.wait();
+        Left {
+            busy: wait == Wait::Busy || state.blocked.get(),
+            unread: !matches!(wait, Wait::First | Wait::Idle(_)) || state.gate.borrow().is_in_body(),
+            cut_off: is_cut_off(end, state),
+        }
+    }
+}
+
+/// Goes on after hyper: as HTTP/2, as a tunnel, or to the close. `read` came before hyper, `read_buf` was left by it.
+async fn finish<H: Handler>(
+    end: End,
+    left: Left,
+    (mut socket, read): (Socket, Vec<u8>),
+    read_buf: Bytes,
+    client: Rc<Client<H>>,
+    watch: Watch,
+) {
+    let worker = &client.worker;
     if matches!(end, End::Preface) {
         return http2::speak(socket, read, client, watch).await;
     }
     // Bytes that the gate has kept back are lost: what follows them would be something else.
     let agreed = client.state.agreed.take().filter(|_| client.state.gate.borrow().refusal().is_none());
     if let (End::Http(Ok(())), Some(tunnel)) = (&end, agreed) {
-        return tunnel::carry(socket, parts.read_buf, tunnel, &client, &watch).await;
+        return tunnel::carry(socket, read_buf, tunnel, &client, &watch).await;
     }
-    match told(&end, worker, busy) {
+    if left.cut_off {
+        socket.reset_at_close();
+    }
+    match told(&end, worker, left.busy) {
         Some(refusal) => {
             client.handler.refused(&client.peer, refusal.clone());
             if matches!(end, End::Refused(_) | End::TimedOut(_)) {
                 say(&mut socket, &refusal).await;
             }
         }
-        None if !unread => return close(&mut socket).await,
+        None if left.cut_off => {}
+        None if !left.unread => return close(&mut socket).await,
         None => {}
     }
-    if !matches!(end, End::Cut | End::TimedOut(Wait::Write(_))) {
+    if !left.cut_off && !matches!(end, End::Cut) {
         linger(socket, watch.timer(), worker).await;
+    }
+}
+
+/// Whether the client has some of an answer and never gets the rest. Where only the end of the connection ends an answer
+/// (HTTP/1.0), an orderly end would make it look whole (RFC 9112 §8).
+fn is_cut_off(end: &End, state: &ConnState) -> bool {
+    match end {
+        End::Http(Err(error)) => error.is_user(),
+        End::TimedOut(Wait::Write(_)) => true,
+        End::Cut => state.sending.get() || state.blocked.get(),
+        _ => false,
     }
 }
 

@@ -15,12 +15,13 @@ use hyper::body::Incoming;
 
 use super::client_ip::client_ip;
 use super::head::name_host;
+use super::leftover::Leftover;
 use super::refusal::Refusal;
 use super::shared::RequestPermit;
 use super::stream::ConnState;
 use super::worker::Worker;
 use super::{Handler, ListenerConfig, Peer};
-use crate::body::{BodyFault, Outgoing};
+use crate::body::{Arriving, BodyFault, Outgoing, Rest};
 
 pub(super) const IN_FLIGHT: Refusal = Refusal::busy("too many requests in flight");
 const PANICKED: Refusal =
@@ -38,6 +39,8 @@ pub(super) struct Client<H> {
 /// The body of an answer; while it lives the request is in flight.
 pub(super) struct Sent {
     body: Outgoing,
+    /// What is left of the request's body, where the connection goes on after the answer.
+    rest: Option<Rest>,
     state: Rc<ConnState>,
     _permit: Option<RequestPermit>,
 }
@@ -51,17 +54,19 @@ impl<H: Handler> Client<H> {
         let peer = self.peer_of(&request);
         let Some(permit) = self.worker.shared.begin() else {
             self.handler.refused(&peer, IN_FLIGHT);
-            return Ok(self.sent(IN_FLIGHT.response().map(Outgoing::new), None));
+            return Ok(self.sent(IN_FLIGHT.response().map(Outgoing::new), None, None));
         };
-        let mut response = self.handle(peer, request).await;
+        let (parts, incoming) = request.into_parts();
+        let (arriving, rest) = Arriving::shared(incoming);
+        let mut response = self.handle(peer, Request::from_parts(parts, arriving)).await;
         if let Some(tunnel) = response.body_mut().take_tunnel() {
             self.state.agreed.replace(Some(tunnel));
-            return Ok(self.sent(response, Some(permit)));
+            return Ok(self.sent(response, None, Some(permit)));
         }
         let last = taken >= self.worker.limits.requests_per_connection || self.state.closing.get();
-        // hyper closes the connection when a body is left unread: say so before. An answer that is a success
-        // may well be sent while its body is still being read; where that is chunked, its end is not known,
-        // and hyper does not wait for it.
+        // A body that is left unread ends the connection: say so before. An answer that is a success may well be sent
+        // while its body is still being read, and what is left of that is thrown away; where it is chunked, its end
+        // is not known.
         let unread = {
             let gate = self.state.gate.borrow();
             gate.is_in_chunks() || (!response.status().is_success() && gate.is_in_body())
@@ -69,10 +74,11 @@ impl<H: Handler> Client<H> {
         if last || unread {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(self.sent(response, Some(permit)))
+        let rest = rest.filter(|_| !response.headers().contains_key(CONNECTION));
+        Ok(self.sent(response, rest, Some(permit)))
     }
 
-    pub(super) async fn handle(&self, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Outgoing> {
+    pub(super) async fn handle(&self, peer: Rc<Peer>, request: Request<Arriving>) -> Response<Outgoing> {
         let (handler, seen_as) = (self.handler.clone(), peer.clone());
         // In a block of its own, so that a panic before the first wait is caught as well.
         let mut handling = std::pin::pin!(async { handler.handle(peer, request).await });
@@ -91,7 +97,7 @@ impl<H: Handler> Client<H> {
         })
     }
 
-    pub(super) fn peer_of(&self, request: &Request<Incoming>) -> Rc<Peer> {
+    pub(super) fn peer_of<B>(&self, request: &Request<B>) -> Rc<Peer> {
         let trusted = &self.listener.trusted_proxies;
         if trusted.is_empty() {
             return self.peer.clone();
@@ -100,8 +106,9 @@ impl<H: Handler> Client<H> {
         if ip == self.peer.client_ip { self.peer.clone() } else { Rc::new(self.peer.seen_as(ip)) }
     }
 
-    fn sent(&self, response: Response<Outgoing>, permit: Option<RequestPermit>) -> Response<Sent> {
-        response.map(|body| Sent { body, state: self.state.clone(), _permit: permit })
+    fn sent(&self, response: Response<Outgoing>, rest: Option<Rest>, permit: Option<RequestPermit>) -> Response<Sent> {
+        self.state.sending.set(true);
+        response.map(|body| Sent { body, rest, state: self.state.clone(), _permit: permit })
     }
 }
 
@@ -126,6 +133,8 @@ impl HttpBody for Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
+        self.state.sending.set(false);
+        self.state.leftover.replace(self.rest.take().map(Leftover::new));
         self.state.answered.set(self.state.answered.get() + 1);
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Gate {
     chunked: bool,
     old_version: bool,
     heads: u64,
+    /// Bytes that have passed.
+    passed: u64,
     refusal: Option<Refusal>,
     max_size: usize,
     max_fields: usize,
@@ -79,6 +81,7 @@ impl Gate {
             chunked: false,
             old_version: false,
             heads: 0,
+            passed: 0,
             refusal: None,
             max_size: limits.head,
             max_fields: limits.headers,
@@ -88,6 +91,11 @@ impl Gate {
     /// Complete heads that have passed.
     pub(super) fn heads(&self) -> u64 {
         self.heads
+    }
+
+    /// Bytes that have passed: of a body whose reader stands still come no more.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// Whether some of a head has arrived, and not all of it.
@@ -112,6 +120,12 @@ impl Gate {
 
     /// Reads on and says how many of `bytes` may be passed on: all, unless something was refused.
     pub(super) fn read(&mut self, bytes: &[u8]) -> usize {
+        let passed = self.pass(bytes);
+        self.passed += passed as u64;
+        passed
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.refusal.is_some() {

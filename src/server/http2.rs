@@ -34,7 +34,7 @@ use super::shared::RequestPermit;
 use super::socket::Socket;
 use super::stream::ConnState;
 use super::worker::Stage;
-use crate::body::{BodyFault, Outgoing};
+use crate::body::{Arriving, BodyFault, Outgoing};
 use crate::clock::wheel::Timer;
 use crate::limits::Limits;
 
@@ -258,7 +258,7 @@ impl<H: Handler> Client<H> {
     ) -> Result<Response<SentStream>, Infallible> {
         let (mut parts, incoming) = request.into_parts();
         settle(&mut parts);
-        let request = Request::from_parts(parts, incoming);
+        let request = Request::from_parts(parts, Arriving::from(incoming));
         let peer = self.peer_of(&request);
         let permit = self.worker.shared.begin();
         let response = match &permit {

@@ -22,6 +22,16 @@ pub(super) struct Noted {
 /// What HTTP is spoken over.
 pub(super) type Socket = Wire<Noted>;
 
+impl Socket {
+    /// Whoever drops it resets the connection, and does not say that nothing follows.
+    pub(super) fn reset_at_close(&self) {
+        match self {
+            Wire::Clear(noted) => noted.bare.reset_at_close(),
+            Wire::Tls(tls) => tls.get_ref().0.bare.reset_at_close(),
+        }
+    }
+}
+
 impl Noted {
     pub(super) fn new(bare: Bare, state: Rc<ConnState>) -> Noted {
         Noted { bare, state }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::PREFACE;
 use super::gate::Gate;
+use super::leftover::Leftover;
 use super::socket::Socket;
 use super::tunnel::Agreed;
 
@@ -23,6 +24,8 @@ pub(super) struct ConnState {
     pub(super) taken: Cell<u64>,
     /// Requests whose answer has been handed to hyper to its end.
     pub(super) answered: Cell<u64>,
+    /// An answer is being handed to hyper.
+    pub(super) sending: Cell<bool>,
     /// The client has sent something.
     pub(super) heard: Cell<bool>,
     /// Bytes written.
@@ -33,6 +36,8 @@ pub(super) struct ConnState {
     pub(super) closing: Cell<bool>,
     /// The client begins with the preface of HTTP/2.
     pub(super) prefaced: Cell<bool>,
+    /// What is left of the body whose answer has ended.
+    pub(super) leftover: RefCell<Option<Leftover>>,
     /// What follows the answer that is being written.
     pub(super) agreed: Agreed,
 }
@@ -43,11 +48,13 @@ impl ConnState {
             gate: RefCell::new(gate),
             taken: Cell::new(0),
             answered: Cell::new(0),
+            sending: Cell::new(false),
             heard: Cell::new(false),
             written: Cell::new(0),
             blocked: Cell::new(false),
             closing: Cell::new(false),
             prefaced: Cell::new(false),
+            leftover: RefCell::default(),
             agreed: Agreed::default(),
         }
     }

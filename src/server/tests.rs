@@ -7,6 +7,7 @@ mod load;
 mod proxy;
 mod tls;
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -16,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::body::{Body, BodyLimits, Inbound};
+use crate::body::{Arriving, Body, BodyLimits, Inbound};
 use crate::clock::wheel::Wheel;
 
 /// Longer than anything here takes: a test that runs into it has failed.
@@ -40,6 +40,7 @@ pub(super) struct Seen {
 }
 
 struct Tiny {
+    kept: RefCell<Vec<Arriving>>,
     seen: Arc<Seen>,
     wheel: Wheel,
     limits: Arc<Limits>,
@@ -56,7 +57,7 @@ impl Drop for Gone {
 }
 
 impl Tiny {
-    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, peer: &Peer, request: Request<Arriving>) -> Response<Body> {
         let (parts, incoming) = request.into_parts();
         let _ = self.seen.started.send(parts.uri.to_string());
         let answer = |status: u16, text: String| {
@@ -100,6 +101,13 @@ impl Tiny {
                 answer(200, "blocked".to_owned())
             }
             "/panic" => panic!("a handler that panics"),
+            // Answers, and keeps the body without reading it.
+            "/keep" => {
+                self.kept.borrow_mut().push(incoming);
+                answer(200, "kept".to_owned())
+            }
+            // Begins and breaks off.
+            "/broken" => Response::new(Body::Gone),
             "/large" => answer(200, "x".repeat(64 << 20)),
             "/client" => answer(200, format!("{} {}", peer.client_ip, peer.scheme)),
             _ => answer(200, "hello".to_owned()),
@@ -108,7 +116,7 @@ impl Tiny {
 }
 
 impl Handler for Tiny {
-    async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Outgoing> {
+    async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<Arriving>) -> Response<Outgoing> {
         let mut gone = Gone(Some(self.seen.clone()));
         let response = self.respond(&peer, request).await;
         gone.0 = None;
@@ -189,7 +197,7 @@ pub(super) fn start_listening(
     let running = Server::start(config, move |seat| {
         let number = shared.made.fetch_add(1, Ordering::Relaxed);
         assert!(number >= failing, "a handler that cannot be made");
-        Rc::new(Tiny { seen: shared.clone(), wheel: seat.wheel, limits: limits.clone() })
+        Rc::new(Tiny { kept: RefCell::default(), seen: shared.clone(), wheel: seat.wheel, limits: limits.clone() })
     });
     Bench { running: Arc::new(running.unwrap()), seen, started, ends, unblock }
 }

@@ -60,6 +60,17 @@ fn the_client_is_told_to_continue_when_its_body_is_wanted() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_does_not_look_whole() {
+    let bench = bench(1, Limits::default());
+    for version in ["1.0", "1.1"] {
+        let mut client = bench.connect();
+        client.send(&format!("GET /broken HTTP/{version}\r\nHost: a.test\r\n\r\n"));
+        let end = client.tcp.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "HTTP/{version}");
+    }
+}
+
+#[test]
 fn an_early_answer_spares_the_client_its_body() {
     let bench = bench(1, Limits::default());
     let mut client = bench.connect();
@@ -68,6 +79,42 @@ fn an_early_answer_spares_the_client_its_body() {
     assert_eq!(answer.status, 401);
     assert!(answer.head.contains("connection: close"), "{}", answer.head);
     assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn what_an_early_success_leaves_of_a_body_is_thrown_away() {
+    let bench = bench(1, Limits::default());
+    // Nobody has it any more.
+    let mut client = bench.connect();
+    client.send(&post("/", "Content-Length: 5\r\n", "ab"));
+    let answer = client.answer();
+    assert!(answer.status == 200 && !answer.head.contains("connection: close"), "{}", answer.head);
+    client.send(&["cde", &get("/client")].concat());
+    assert_eq!(client.answer().body, "127.0.0.1 http");
+    // Somebody has it, and does not read.
+    for size in [3, 300_000] {
+        let mut client = bench.connect();
+        let body = "x".repeat(size);
+        client.send(&[post("/keep", &format!("Content-Length: {size}\r\n"), &body), get("/client")].concat());
+        assert_eq!(client.answer().body, "kept");
+        assert_eq!(client.answer().body, "127.0.0.1 http", "after {size} bytes");
+    }
+}
+
+#[test]
+fn a_connection_is_closed_where_too_much_of_a_body_is_left_or_comes_too_slowly() {
+    let bench = bench(1, Limits { body_idle: Duration::from_millis(200), ..Limits::default() });
+    let mut client = bench.connect();
+    client.send(&post("/", "Content-Length: 5\r\n", "ab"));
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.rest(), "", "the rest never comes");
+    let mut client = bench.connect();
+    let size = 16 << 20;
+    client.send(&post("/", &format!("Content-Length: {size}\r\n"), ""));
+    let mut sending = client.tcp.try_clone().unwrap();
+    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; size]));
+    assert_eq!(client.answer().status, 200);
+    assert!(sent.join().unwrap().is_err(), "nobody reads so much in vain");
 }
 
 #[test]

@@ -65,6 +65,14 @@ fn requests_come_in_over_tls_and_the_gate_stands_behind_it() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_is_not_said_to_be_over() {
+    let secure = secure(1, Limits::default());
+    let mut stream = secure.connect();
+    stream.write_all(b"GET /broken HTTP/1.0\r\nHost: a.test\r\n\r\n").unwrap();
+    assert!(stream.read_to_end(&mut Vec::new()).is_err(), "nothing says that nothing follows");
+}
+
+#[test]
 fn a_connection_is_kept_and_large_answers_come_whole() {
     let secure = secure(1, Limits::default());
     let mut stream = secure.connect();
