@@ -88,6 +88,10 @@ impl Handler for Gateway {
         serve(self.worker.clone(), Gateway::client(&peer), parts, body, checked.err())
     }
 
+    fn cut(&self) {
+        self.worker.is_cut.set(true);
+    }
+
     /// There is no request to speak of: what is known of it is recorded and counted for no service.
     fn refused(&self, peer: &Peer, refusal: Refusal) {
         let status = refusal.status.map_or(0, |status| status.as_u16());

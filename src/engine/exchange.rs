@@ -18,7 +18,7 @@ use crate::engine::journal::Journal;
 use crate::engine::message::Request;
 use crate::engine::program::EndedBy;
 use crate::engine::read::Side;
-use crate::engine::run::run_plain;
+use crate::engine::run::{body_fault, run_plain};
 use crate::engine::snapshot::{Service, Snapshot};
 use crate::engine::span::RequestSpan;
 use crate::engine::state::State;
@@ -251,9 +251,30 @@ impl Exchange {
     fn outcome(&self) -> &'static str {
         match (&self.fault, self.complete) {
             (_, false) if self.answer_ending.as_ref().and_then(Ending::fault).is_some() => "broken",
+            (_, false) if self.worker.is_cut.get() => "broken",
             (_, false) => "gone",
             (Some(fault), true) => fault.kind.word(),
             (None, true) => "sent",
+        }
+    }
+
+    /// Whose fault it is that the rest of an answer did not come. An upstream that reads while it answers breaks off too
+    /// where the client does.
+    fn why_broken(&self) -> Option<Box<Fault>> {
+        let request = match &self.request_body {
+            Received::Stream(ending) => ending.fault(),
+            Received::Held(_) => None,
+        };
+        match (self.answer_ending.as_ref().and_then(Ending::fault), request) {
+            (Some(_), Some(of_client)) => Some(body_fault(Side::Request, of_client)),
+            (Some(ending), None) => {
+                Some(Fault::broken(StatusCode::BAD_GATEWAY, "route.bad_answer", ending.to_string()))
+            }
+            (None, _) if !self.complete && self.worker.is_cut.get() => {
+                let detail = "the gateway ended, and the time of its drain was over";
+                Some(Fault::broken(StatusCode::SERVICE_UNAVAILABLE, "gateway.drained", detail))
+            }
+            (None, _) => None,
         }
     }
 
@@ -303,6 +324,7 @@ impl Exchange {
         record.host = Some(self.request.host.clone());
         record.status = match (record.outcome, self.answer) {
             ("gone", None) => 499,
+            ("broken", None) => StatusCode::SERVICE_UNAVAILABLE.as_u16(),
             (_, answer) => answer.map_or(0, |answer| answer.status.as_u16()),
         };
         if let Some(fault) = &self.fault {
@@ -312,9 +334,9 @@ impl Exchange {
                 fault.step.and_then(|step| service.steps.get(usize::from(step))).map(|step| step.name.clone());
         } else if record.outcome == "gone" {
             record.fault = Some("client.gone".into());
-        } else if let Some(ending) = self.answer_ending.as_ref().and_then(Ending::fault) {
-            record.fault = Some("route.bad_answer".into());
-            record.detail = Some(ending.to_string());
+        } else if let Some(why) = self.why_broken() {
+            record.fault = Some(why.code.to_string());
+            record.detail = Some(why.detail.clone());
         }
         if let Some(identity) = self.identities.first().and_then(Option::as_ref) {
             record.scheme = Some(identity.scheme);

@@ -153,6 +153,8 @@ pub struct Worker {
     pub random: Random,
     pub transport: Transport,
     pub records: Records,
+    /// The process ends, and what is still under way is dropped: no client has left it.
+    pub is_cut: Cell<bool>,
     live: RefCell<Rc<Live>>,
     generation: Cell<u64>,
     batch: RefCell<String>,
@@ -183,6 +185,7 @@ impl Worker {
             random,
             transport,
             records,
+            is_cut: Cell::new(false),
             live,
             generation: Cell::new(generation),
             batch: RefCell::default(),

@@ -40,6 +40,12 @@ pub(super) const PAGES: &[Page] = &[
         "Raise `limits: connections`, `connections_per_client` or `in_flight`, or find out who sends so many.",
     ),
     fault(
+        503,
+        "gateway.drained",
+        "The gateway was ending, and the request outlasted the time of its drain. Only records show it.",
+        "Raise `drain`, or shorten what takes so long.",
+    ),
+    fault(
         504,
         "deadline.exceeded",
         "The request took longer than `limits: request_time`.",

@@ -147,6 +147,9 @@ fn live<H: Handler>(plan: &Plan, sockets: &Sockets, make_handler: &dyn Fn(Seat) 
         let mut stage = plan.stage.clone();
         loop {
             let now = *stage.borrow_and_update();
+            if now == Stage::Cut {
+                handler.cut();
+            }
             worker.enter(now);
             if now != Stage::Serving && worker.tasks.borrow().is_empty() {
                 return Ok(());

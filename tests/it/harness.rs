@@ -170,6 +170,11 @@ impl Gateway {
         next(&self.records, |record| record["path"] == path, path)
     }
 
+    /// The next record, whatever it is of.
+    pub fn any_record(&self) -> Json {
+        next(&self.records, |_| true, "a record")
+    }
+
     /// The next record of a refusal.
     pub fn refusal(&self, code: &str) -> Json {
         next(&self.records, |record| record["fault"] == code, code)

@@ -5,6 +5,7 @@
 
 mod all_at_once;
 mod authority;
+mod blame;
 mod bound_tokens;
 mod broker;
 #[cfg(feature = "otlp")]
