@@ -42,7 +42,7 @@ pub struct Limits {
     pub in_flight: usize,
     /// Silence of a connection that was upgraded, before it is closed.
     pub tunnel_idle: Duration,
-    /// Requests that one HTTP/2 connection may have open at a time.
+    /// Requests that one HTTP/2 connection may have open at a time (above: the stream is refused with REFUSED_STREAM).
     pub h2_streams: usize,
     /// Bytes of one HTTP/2 request that may be on their way before somebody has read them.
     pub h2_window: usize,

@@ -71,7 +71,7 @@ pub(super) struct LimitsDoc {
     /// Silence of a connection that was upgraded, before it is closed.
     #[serde(default)]
     tunnel_idle: Option<DurationValue>,
-    /// Requests that one HTTP/2 connection may have open at a time, at most 10000.
+    /// Requests that one HTTP/2 connection may have open at a time, at most 10000; above, REFUSED_STREAM.
     #[serde(default)]
     h2_streams: Option<Spanned<u64>>,
     /// Bytes of one HTTP/2 request that may be on their way before they are read, from 1KiB to 16MiB.
