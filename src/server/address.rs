@@ -91,9 +91,19 @@ pub(super) fn bind_all(
 ) -> Result<BoundAll, StartError> {
     let sockets = (0..workers).map(|_| Vec::new()).collect();
     let mut all = BoundAll { sockets, addresses: Vec::new(), files: Vec::new() };
+    let failed = |listener: &ListenerConfig, error| StartError::Bind {
+        listener: listener.name.clone(),
+        address: listener.address.clone(),
+        error,
+    };
+    // Before the first of our own is bound: `0.0.0.0:80` and `[::]:80` beside each other are no strangers.
     for listener in listeners {
-        let failed =
-            |error| StartError::Bind { listener: listener.name.clone(), address: listener.address.clone(), error };
+        if let Address::Tcp(address) = &listener.address {
+            refuse_taken(*address).map_err(|error| failed(listener, error))?;
+        }
+    }
+    for listener in listeners {
+        let failed = |error| failed(listener, error);
         match &listener.address {
             Address::Tcp(address) => all.bind_tcp(listener, *address).map_err(failed)?,
             Address::Unix { path, mode } => {
@@ -119,7 +129,6 @@ pub(super) fn bind_all(
 impl BoundAll {
     /// A socket of its own for each worker: the kernel spreads connections over them.
     fn bind_tcp(&mut self, listener: &ListenerConfig, mut address: SocketAddr) -> io::Result<()> {
-        refuse_taken(address)?;
         for of_worker in &mut self.sockets {
             let socket = bind_tcp(address)?;
             // The first socket decides the port that the others share.

@@ -318,3 +318,15 @@ fn an_address_that_another_gateway_has_is_taken() {
     assert!(said.err.contains("main") && said.err.contains(&first.main.to_string()), "{}", said.err);
     assert_eq!(first.get("/a").body, "one");
 }
+
+#[test]
+fn both_families_may_have_one_port() {
+    let port = free_address().port();
+    let listeners =
+        format!("[{{ name: four, address: \"0.0.0.0:{port}\" }}, {{ name: six, address: \"[::]:{port}\" }}]");
+    let basics = format!("listeners: {listeners}\nadmin: {{ address: 127.0.0.1:0 }}\nworkers: 2\n");
+    let _gateway = Gateway::start(&[("gateway.yaml", &basics), ("policies/a.yaml", &hello("a", "one"))]);
+    for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(get(address.parse().unwrap(), "/a").body, "one", "{address}");
+    }
+}
