@@ -20,7 +20,7 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     let loaded = config::load(arguments.config.config.as_deref());
     show(&loaded.sources, &loaded.diags);
     let Some(config) = loaded.config else { return INVALID };
-    start_log(config.log);
+    let logs_json = start_log(config.log);
     let metrics = Metrics::new(config.workers);
     let mut services = match Services::begin() {
         Ok(services) => services,
@@ -42,10 +42,11 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     let first = match first {
         Ok(first) => first,
         Err((refused, why)) => {
-            if std::io::stderr().is_terminal() {
+            // People read it as `check` shows it, programs as one line.
+            if !logs_json {
                 show(&refused.sources, &refused.diags);
             }
-            let diagnostics = refused.text;
+            let diagnostics = logs_json.then_some(refused.text);
             tracing::error!(
                 why,
                 diagnostics,
@@ -64,8 +65,8 @@ pub(super) fn run(arguments: RunArguments) -> u8 {
     }
 }
 
-/// The process's own log goes to standard error: standard output belongs to the records.
-fn start_log(log: Log) {
+/// The process's own log goes to standard error: standard output belongs to the records. Whether its lines are JSON.
+fn start_log(log: Log) -> bool {
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,
@@ -82,4 +83,5 @@ fn start_log(log: Log) {
         true => lines.json().flatten_event(true).try_init(),
         false => lines.try_init(),
     };
+    json
 }

@@ -330,3 +330,16 @@ fn both_families_may_have_one_port() {
         assert_eq!(get(address.parse().unwrap(), "/a").body, "one", "{address}");
     }
 }
+
+#[test]
+fn why_nothing_serves_is_told_once_in_the_form_of_the_log() {
+    for (format, is_json) in [("text", false), ("json", true)] {
+        let basics = format!("{ANY_PORT}log: {{ format: {format} }}\n");
+        let folder = Folder::with(&[("gateway.yaml", &basics), ("policies/a.yaml", "service: [")]);
+        let said = gatewright(&folder.0, &["run"]);
+        assert_eq!((said.code, said.err.matches("error[").count()), (3, 1), "{}", said.err);
+        assert!(said.err.contains("nothing valid to serve"), "{}", said.err);
+        let lines = said.err.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
+        assert_eq!(lines == said.err.lines().count(), is_json, "{}", said.err);
+    }
+}
