@@ -265,7 +265,11 @@ impl Running {
         workers.files.clear();
         // One that was told to cut meanwhile stays with that.
         self.stage.send_if_modified(|stage| {
-            *stage == Stage::Serving && std::mem::replace(stage, Stage::Draining) == Stage::Serving
+            let serves = *stage == Stage::Serving;
+            if serves {
+                *stage = Stage::Draining;
+            }
+            serves
         });
         for _ in &workers.threads {
             let left = timeout.saturating_sub(begun.elapsed());

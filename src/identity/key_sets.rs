@@ -300,9 +300,14 @@ impl RemoteKeys {
         self.ended.send_modify(|ended| *ended += 1);
         drop(inner);
         // Requests that wait for the keys, or ask how they stand, do not wait for the disk.
-        if is_withdrawn {
-            self.forget();
-        }
+        let taken = match is_withdrawn.then(|| self.forget()) {
+            Some(Err(error)) => taken.map_err(|why| {
+                format!(
+                    "{why}; and the keys that were kept cannot be removed, so that a restart would take them: {error}"
+                )
+            }),
+            _ => taken,
+        };
         taken.map(|(mut ignored, text)| {
             if let Err(why) = self.keep(&text, now_unix_s) {
                 ignored.push(format!("the keys cannot be kept for the next start: {why}"));

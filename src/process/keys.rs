@@ -106,7 +106,7 @@ fn tell(keys: &RemoteKeys, said: Result<Vec<String>, String>, metrics: &Metrics)
             match keys.current().is_some() {
                 true => tracing::warn!(url, why, "keys cannot be fetched: what was good before serves on"),
                 false => {
-                    tracing::warn!(url, why, "keys cannot be fetched, and there are none from before: tokens are 503")
+                    tracing::warn!(url, why, "keys cannot be fetched, and none serve: tokens are 503")
                 }
             }
             "failed"

@@ -43,9 +43,11 @@ impl RemoteKeys {
     }
 
     /// Keeps none any more.
-    pub(super) fn forget(&self) {
-        // What is not there need not go; what cannot is no worse than after a crash before this.
-        let _ = self.path().map(std::fs::remove_file);
+    pub(super) fn forget(&self) -> io::Result<()> {
+        match self.path().map(std::fs::remove_file) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Takes what was kept, unless it is too old. A file that cannot be read is as none: the set is fetched anyway.

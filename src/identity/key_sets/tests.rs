@@ -142,3 +142,20 @@ fn keys_come_over_tls_or_from_this_machine() {
         assert!(check_url(url).is_err(), "{url}");
     }
 }
+
+#[test]
+fn withdrawn_keys_that_stay_on_the_disk_are_told_of() {
+    let folder = std::env::temp_dir().join(format!("gatewright-withdrawn-{}", std::process::id()));
+    let keys = RemoteKeys::new(source("https://a/jwks"), Some(folder.clone()));
+    fetch(&keys, Ok(set("a", None)), 0);
+    let kept = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let end = || {
+        keys.begin();
+        keys.end(Ok(Fetched { text: br#"{"keys":[]}"#.to_vec(), max_age_s: None }), 1, 1000).unwrap_err()
+    };
+    assert!(!end().contains("a restart would take them") && !kept.exists());
+    // What even the administrator cannot remove as a file.
+    std::fs::create_dir(&kept).unwrap();
+    assert!(end().contains("a restart would take them"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
